@@ -1,0 +1,106 @@
+"""Read-only pages, so that rows can be seen: all of it is Stripe's word or our record of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from .models import ActiveEntitlement, Customer, EntitlementChange, Feature, WebhookEvent
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin  # generic for the type checker only
+
+
+class ReadOnlyAdmin(_ModelAdmin):
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(Customer)
+class CustomerAdmin(ReadOnlyAdmin):
+    list_display = (
+        "stripe_id",
+        "livemode",
+        "subscriber",
+        "hinted_at",
+        "next_fetch_at",
+        "fetched_at",
+        "deleted_at",
+    )
+    list_filter = ("livemode", "urgent")
+    list_select_related = ("subscriber",)
+    search_fields = ("stripe_id",)
+    ordering = ("-pk",)
+    exclude = ("claim",)
+
+
+@admin.register(Feature)
+class FeatureAdmin(ReadOnlyAdmin):
+    list_display = ("lookup_key", "name", "active", "livemode", "stripe_id")
+    list_filter = ("livemode", "active")
+    search_fields = ("lookup_key", "name", "stripe_id")
+    ordering = ("lookup_key", "pk")
+
+
+@admin.register(ActiveEntitlement)
+class ActiveEntitlementAdmin(ReadOnlyAdmin):
+    list_display = ("lookup_key", "customer", "created_at", "confirmed_at")
+    list_select_related = ("customer",)
+    search_fields = ("lookup_key", "customer__stripe_id")
+    ordering = ("-pk",)
+
+
+@admin.register(EntitlementChange)
+class EntitlementChangeAdmin(ReadOnlyAdmin):
+    list_display = (
+        "created_at",
+        "lookup_key",
+        "kind",
+        "cause",
+        "effective",
+        "subscriber",
+        "customer",
+        "livemode",
+    )
+    list_filter = ("kind", "cause", "effective", "livemode")
+    list_select_related = ("subscriber", "customer")
+    search_fields = ("lookup_key", "customer__stripe_id")
+    ordering = ("-pk",)
+
+
+@admin.register(WebhookEvent)
+class WebhookEventAdmin(ReadOnlyAdmin):
+    list_display = (
+        "stripe_id",
+        "type",
+        "status",
+        "customer_stripe_id",
+        "created_by_stripe",
+        "received_at",
+        "attempts",
+    )
+    list_filter = ("status", "livemode")
+    search_fields = ("stripe_id", "customer_stripe_id")
+    ordering = ("-pk",)
+
+    @admin.display(description=_("created by Stripe (UTC)"), ordering="created")
+    def created_by_stripe(self, event: WebhookEvent) -> str:
+        try:
+            return "" if event.created is None else f"{datetime.fromtimestamp(event.created, UTC):%Y-%m-%d %H:%M:%S}"
+        except (ValueError, OverflowError, OSError):  # beyond any date
+            return str(event.created)

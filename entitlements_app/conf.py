@@ -1,0 +1,133 @@
+"""Every setting of the app, with its type and default. Settings are read at use, so tests can override them.
+
+A malformed setting raises `ImproperlyConfigured`. No message repeats a value: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+from django.views.decorators.debug import sensitive_variables
+
+_TEST_PREFIXES = ("sk_test_", "rk_test_")
+_LIVE_PREFIXES = ("sk_live_", "rk_live_")
+
+
+@sensitive_variables()
+def stripe_api_key() -> str | None:
+    """The secret or restricted key, `None` where Stripe is not to be called."""
+    key = getattr(settings, "ENTITLEMENTS_STRIPE_API_KEY", None)
+    if key is None or key == "":
+        return None
+    if not isinstance(key, str) or not key.strip().isascii() or len(key.split()) != 1:
+        raise ImproperlyConfigured("ENTITLEMENTS_STRIPE_API_KEY must be one ASCII string without blanks.")
+    key = key.strip()
+    if not key.startswith(_TEST_PREFIXES + _LIVE_PREFIXES):
+        raise ImproperlyConfigured(
+            "ENTITLEMENTS_STRIPE_API_KEY must be a secret or restricted key: "
+            "it starts with sk_test_, rk_test_, sk_live_ or rk_live_."
+        )
+    return key
+
+
+@sensitive_variables()
+def livemode() -> bool:
+    """The mode that gates see: as set, else the API key's, else test mode."""
+    key = stripe_api_key()
+    of_key = None if key is None else key.startswith(_LIVE_PREFIXES)
+    mode = getattr(settings, "ENTITLEMENTS_LIVEMODE", None)
+    if mode is None:
+        return bool(of_key)
+    if not isinstance(mode, bool):
+        raise ImproperlyConfigured("ENTITLEMENTS_LIVEMODE must be True or False.")
+    if of_key is not None and mode is not of_key:
+        raise ImproperlyConfigured(
+            "ENTITLEMENTS_LIVEMODE contradicts the prefix of ENTITLEMENTS_STRIPE_API_KEY: "
+            "asking one mode about customers of the other would take their access away."
+        )
+    return mode
+
+
+def stripe_api_base() -> str | None:
+    """Base URL without a trailing slash, `None` for Stripe's own."""
+    base = getattr(settings, "ENTITLEMENTS_STRIPE_API_BASE", None)
+    if base is None or base == "":
+        return None
+    if not isinstance(base, str) or not _is_base_url(base.strip()):
+        raise ImproperlyConfigured(
+            "ENTITLEMENTS_STRIPE_API_BASE must be a URL like https://stripe.proxy.example, without path or query."
+        )
+    return base.strip().rstrip("/")
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  (raises ValueError when it is no number)
+    except ValueError:
+        return False
+    return (
+        parts.scheme in ("http", "https")
+        and bool(parts.hostname)
+        and parts.path in ("", "/")
+        and not parts.query
+        and not parts.fragment
+    )
+
+
+@sensitive_variables()
+def webhook_secrets() -> tuple[str, ...]:
+    """The signing secrets, stripped. None of them is empty: an empty secret would verify forged events."""
+    secrets = getattr(settings, "ENTITLEMENTS_WEBHOOK_SECRETS", ())
+    if isinstance(secrets, str) or not isinstance(secrets, list | tuple):
+        raise ImproperlyConfigured('ENTITLEMENTS_WEBHOOK_SECRETS must be a list, like ["whsec_…"].')
+    if not all(isinstance(secret, str) and secret.strip() for secret in secrets):
+        raise ImproperlyConfigured("ENTITLEMENTS_WEBHOOK_SECRETS holds something that is empty or not a string.")
+    return tuple(secret.strip() for secret in secrets)
+
+
+def subscriber_model() -> str:
+    """The model that pays, as `app_label.ModelName`. Chosen before the first migrate."""
+    model = getattr(settings, "ENTITLEMENTS_SUBSCRIBER_MODEL", None) or settings.AUTH_USER_MODEL
+    if not isinstance(model, str) or model.count(".") != 1:
+        raise ImproperlyConfigured('ENTITLEMENTS_SUBSCRIBER_MODEL must look like "app_label.ModelName".')
+    return model
+
+
+def subscriber_from_request() -> Callable[[Any], Any] | None:
+    """The site's `f(request) -> subscriber or None`, sync or async; `None` stands for `request.user`."""
+    path = getattr(settings, "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", None)
+    if path is None:
+        return None
+    try:
+        function = import_string(path)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ImproperlyConfigured(
+            "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST must be the dotted path of a function that can be imported."
+        ) from error
+    if not callable(function):
+        raise ImproperlyConfigured("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST names something that cannot be called.")
+    return function  # type: ignore[no-any-return]
+
+
+def stripe_rate() -> float:
+    """Calls per second that all workers together may make, for one account and mode."""
+    rate = getattr(settings, "ENTITLEMENTS_STRIPE_RATE", 10)
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or rate <= 0:
+        raise ImproperlyConfigured("ENTITLEMENTS_STRIPE_RATE must be a number of calls per second above 0.")
+    return float(rate)
+
+
+def confirm_every() -> timedelta:
+    """Each customer is compared with Stripe at least this often."""
+    every = getattr(settings, "ENTITLEMENTS_CONFIRM_EVERY", timedelta(days=7))
+    if not isinstance(every, timedelta) or every <= timedelta(0):
+        raise ImproperlyConfigured("ENTITLEMENTS_CONFIRM_EVERY must be a timedelta above 0.")
+    return every

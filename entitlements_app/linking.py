@@ -1,0 +1,67 @@
+"""Tie Stripe customers to subscribers."""
+
+from __future__ import annotations
+
+from django.db.models import Model
+from django.utils import timezone
+
+from . import conf, mirror, transactions
+from .exceptions import AlreadyLinked, CustomerDeleted
+from .models import Customer
+from .stripe_objects import is_usable_id
+from .subscribers import subscriber_key
+from .transactions import primary
+
+
+def link(
+    subscriber: Model, stripe_id: str, *, account: str = "", livemode: bool | None = None, move: bool = False
+) -> Customer:
+    """Say that this Stripe customer pays for this subscriber, before or after Stripe first mentions it.
+
+    What the customer holds counts for the subscriber at once; the customer is marked for a fetch, and no call is made.
+    Linking again changes nothing. `livemode` is by default the configured mode. Runs inside a caller's `atomic`.
+
+    Raises `AlreadyLinked` if the customer belongs to another subscriber and `move` is not set, `CustomerDeleted` if
+    Stripe deleted it, `TypeError` for an instance of another model, `ValueError` for an id that cannot be one.
+    """
+    key = subscriber_key(subscriber)
+    if key is None:
+        raise ValueError("A customer can only be linked to a saved subscriber.")
+    mode = conf.livemode() if livemode is None else livemode
+    _check_id(stripe_id)
+
+    def work() -> Customer:
+        customer = mirror.lock_by_stripe_id([stripe_id], account=account, livemode=mode)[stripe_id]
+        if customer.deleted_at is not None:
+            raise CustomerDeleted(f"{stripe_id} was deleted in Stripe.")
+        if customer.subscriber_id == key:
+            return customer
+        if customer.subscriber_id is not None and not move:
+            raise AlreadyLinked(f"{stripe_id} is linked to another subscriber.")
+        mirror.relink(customer, key, now=timezone.now())
+        return customer
+
+    return transactions.write(work)
+
+
+def unlink(stripe_id: str, *, account: str = "", livemode: bool | None = None) -> Customer:
+    """Say that this Stripe customer pays for nobody here. What it holds stays known and no longer counts.
+
+    Unlinking again changes nothing. Raises `Customer.DoesNotExist` for a customer that was never seen.
+    """
+    mode = conf.livemode() if livemode is None else livemode
+    _check_id(stripe_id)
+
+    def work() -> Customer:
+        pk = primary(Customer).get(stripe_id=stripe_id, account=account, livemode=mode).pk
+        [customer] = mirror.lock([pk])
+        if customer.subscriber_id is not None:
+            mirror.relink(customer, None, now=timezone.now())
+        return customer
+
+    return transactions.write(work)
+
+
+def _check_id(stripe_id: str) -> None:
+    if not is_usable_id(stripe_id):
+        raise ValueError("A Stripe customer id is a text of 1 to 255 characters, like cus_NffrFeUfNV2Hib.")

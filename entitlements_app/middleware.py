@@ -1,0 +1,33 @@
+"""`request.entitlements`, attached without a query: the answer is read when someone asks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from .access import RequestEntitlements, aget_request_entitlements
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase] | Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+
+class EntitlementsMiddleware:
+    """Attach `request.entitlements` and `await request.aentitlements()`. Goes after `AuthenticationMiddleware`."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        # Nothing is awaited here: the coroutine of the inner handler is handed on as it is.
+        request.entitlements = RequestEntitlements(request)  # type: ignore[attr-defined]
+        request.aentitlements = partial(aget_request_entitlements, request)  # type: ignore[attr-defined]
+        return self.get_response(request)

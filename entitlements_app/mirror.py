@@ -1,0 +1,202 @@
+"""The only writer of customers, features and active entitlements: lock, decide, `settle`.
+
+One write is one transaction of the caller's: lock the customers in the order of their keys, say on the locked rows what
+is to change (`hint`, `delete`, `Holding`), then `settle`, which writes, logs and announces it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .changes import Announced, Cause, Move
+from .diff import Difference, difference
+from .models import ActiveEntitlement, Customer, Feature
+from .stripe_objects import Grant
+from .transactions import alias, primary
+from .windows import Schedule, Window, hinted
+
+_SCHEDULE_FIELDS = ["hinted_at", "urgent", "next_fetch_at", "fetch_failures"]
+_CUSTOMER_FIELDS = [
+    *_SCHEDULE_FIELDS,
+    "version",
+    "window_from",
+    "window_to",
+    "fetched_at",
+    "missing_since",
+    "deleted_at",
+]
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a customer is to hold from now on, and why.
+
+    `confirmed_at` is set for what a fetch says. `confirmed_stay` keeps, besides, what a fetch once confirmed.
+    """
+
+    customer: Customer
+    grants: Sequence[Grant]
+    cause: Cause
+    confirmed_at: datetime | None = None
+    confirmed_stay: bool = False
+
+
+def lock(pks: Collection[int]) -> list[Customer]:
+    """Lock customers in the order of their keys. Unknown keys are left out."""
+    return list(primary(Customer).filter(pk__in=pks).order_by("pk").select_for_update())
+
+
+def lock_by_stripe_id(stripe_ids: Collection[str], *, account: str = "", livemode: bool) -> dict[str, Customer]:
+    """Lock customers, making rows for those not seen before, which are then to be fetched at once."""
+    rows = primary(Customer).filter(stripe_id__in=stripe_ids, account=account, livemode=livemode)
+    missing = sorted(set(stripe_ids) - set(rows.values_list("stripe_id", flat=True)))
+    if missing:
+        new = [Customer(stripe_id=stripe_id, account=account, livemode=livemode) for stripe_id in missing]
+        primary(Customer).bulk_create(new, ignore_conflicts=True)
+    return {customer.stripe_id: customer for customer in rows.order_by("pk").select_for_update()}
+
+
+def window(customer: Customer) -> Window | None:
+    if customer.window_from is None or customer.window_to is None:
+        return None
+    return Window(customer.window_from, customer.window_to)
+
+
+def set_window(customer: Customer, new: Window) -> None:
+    customer.window_from, customer.window_to = new.start, new.end
+
+
+def schedule(customer: Customer) -> Schedule:
+    """The schedule of a customer that is not deleted."""
+    assert customer.next_fetch_at is not None  # noqa: S101  (a constraint of the model)
+    return Schedule(customer.hinted_at, customer.urgent, customer.next_fetch_at)
+
+
+def set_schedule(customer: Customer, new: Schedule) -> None:
+    customer.hinted_at, customer.urgent, customer.next_fetch_at = new.hinted_at, new.urgent, new.next_fetch_at
+
+
+def save_schedule(customer: Customer) -> None:
+    customer.save(using=alias(), update_fields=_SCHEDULE_FIELDS)
+
+
+def hint(customer: Customer, *, now: datetime, urgent: bool) -> None:
+    """Mark for a fetch. A deleted customer stays as it is."""
+    if customer.deleted_at is None:
+        set_schedule(customer, hinted(schedule(customer), now=now, urgent=urgent))
+
+
+def delete(customer: Customer, *, now: datetime, cause: Cause) -> Holding:
+    """Deletion is final and needs no order: whatever is still on its way about this customer no longer counts."""
+    customer.deleted_at = now
+    customer.hinted_at = customer.next_fetch_at = None
+    customer.urgent = False
+    return Holding(customer, (), cause)
+
+
+def settle(customers: Sequence[Customer], holdings: Sequence[Holding]) -> dict[int, Difference]:
+    """Write locked customers of one account and mode, what they hold, and the change log.
+
+    Returns the lookup keys that each customer in `holdings` gained and lost, by primary key. Each one's `version`
+    rises, changed or not.
+    """
+    if not customers:
+        return {}
+    if not holdings:
+        primary(Customer).bulk_update(customers, _CUSTOMER_FIELDS)
+        return {}
+    own = customers[0].account == ""
+    subscribers = {holding.customer.subscriber_id for holding in holdings} if own else set()
+    announced = Announced.lock(subscribers, livemode=customers[0].livemode)
+    keys = _hold(holdings)
+    for holding in holdings:
+        holding.customer.version += 1
+    primary(Customer).bulk_update(customers, _CUSTOMER_FIELDS)
+    moves = [
+        Move(holding.customer, holding.customer.subscriber_id, keys[holding.customer.pk], holding.cause)
+        for holding in holdings
+    ]
+    announced.record(moves, cause=holdings[0].cause)
+    return keys
+
+
+def relink(customer: Customer, subscriber_id: Any, *, now: datetime) -> None:
+    """Give a locked customer to a subscriber, or to none, and announce what that moves."""
+    before = customer.subscriber_id
+    own = {before, subscriber_id} if customer.account == "" else set()
+    announced = Announced.lock(own, livemode=customer.livemode)
+    customer.subscriber_id = subscriber_id
+    if subscriber_id is not None:
+        hint(customer, now=now, urgent=True)
+    customer.save(using=alias(), update_fields=["subscriber", *_SCHEDULE_FIELDS])
+    held = frozenset(primary(ActiveEntitlement).filter(customer=customer).values_list("lookup_key", flat=True))
+    cause = Cause.UNLINK if subscriber_id is None else Cause.LINK
+    moves = [
+        Move(customer, before, Difference(frozenset(), held), Cause.UNLINK),
+        Move(customer, subscriber_id, Difference(held, frozenset()), Cause.LINK),
+    ]
+    announced.record(moves, cause=cause)
+
+
+def _hold(holdings: Sequence[Holding]) -> dict[int, Difference]:
+    """Insert, update and delete active entitlements, by feature: the ids of kept grants change."""
+    customers = [holding.customer for holding in holdings]
+    features = _features([grant for holding in holdings for grant in holding.grants], customers[0])
+    held: dict[int, dict[int, ActiveEntitlement]] = {customer.pk: {} for customer in customers}
+    for row in primary(ActiveEntitlement).filter(customer__in=customers):
+        held[row.customer_id][row.feature_id] = row
+    new: list[ActiveEntitlement] = []
+    stale: list[ActiveEntitlement] = []
+    gone: list[int] = []
+    keys: dict[int, Difference] = {}
+    for holding in holdings:
+        rows = held[holding.customer.pk]
+        before = {row.lookup_key for row in rows.values()}
+        wanted = {features[grant.feature_id]: grant for grant in holding.grants}
+        kept = {pk for pk, row in rows.items() if holding.confirmed_stay and row.confirmed_at is not None}
+        gone += [row.pk for pk, row in rows.items() if pk not in wanted and pk not in kept]
+        for pk, grant in wanted.items():
+            row = rows.get(pk) or ActiveEntitlement(customer=holding.customer, feature_id=pk)
+            if _update(row, grant, confirmed_at=holding.confirmed_at):
+                (stale if row.pk else new).append(row)
+        after = {grant.lookup_key for grant in wanted.values()} | {rows[pk].lookup_key for pk in kept}
+        keys[holding.customer.pk] = difference(before, after)
+    entitlements = primary(ActiveEntitlement)
+    entitlements.filter(pk__in=gone).delete()
+    entitlements.bulk_update(stale, ["stripe_id", "lookup_key", "confirmed_at"])
+    entitlements.bulk_create(new)
+    return keys
+
+
+def _update(row: ActiveEntitlement, grant: Grant, *, confirmed_at: datetime | None) -> bool:
+    """Whether the row has to be written."""
+    before = (row.stripe_id, row.lookup_key, row.confirmed_at)
+    row.stripe_id, row.lookup_key = grant.entitlement_id, grant.lookup_key
+    row.confirmed_at = row.confirmed_at or confirmed_at
+    return before != (row.stripe_id, row.lookup_key, row.confirmed_at)
+
+
+def _features(grants: Iterable[Grant], owner: Customer) -> dict[str, int]:
+    """Keys of features by Stripe id. Unknown ones become placeholders for the catalogue to fill."""
+    lookup_keys = {grant.feature_id: grant.lookup_key for grant in grants}
+    if not lookup_keys:
+        return {}
+    rows = primary(Feature).filter(stripe_id__in=lookup_keys, account=owner.account, livemode=owner.livemode)
+    known = dict(rows.values_list("stripe_id", "pk"))
+    missing = sorted(lookup_keys.keys() - known.keys())
+    if not missing:
+        return known
+    new = [
+        Feature(
+            stripe_id=stripe_id,
+            account=owner.account,
+            livemode=owner.livemode,
+            lookup_key=lookup_keys[stripe_id],
+        )
+        for stripe_id in missing
+    ]
+    primary(Feature).bulk_create(new, ignore_conflicts=True)
+    return dict(rows.values_list("stripe_id", "pk"))

@@ -1,0 +1,309 @@
+"""The mirror of Stripe's entitlements, the inbox of webhooks, and the log of changes.
+
+Two kinds of time live here and never meet. Ours are datetimes, named `…_at`, and only schedule work. Stripe's are
+whole Unix seconds in integer columns (`created`, `sent_at`, `window_from`, `window_to`), and only they order states.
+
+Mirror tables, links and schedules are written by `sync` alone, the change log by `changes`, the inbox by `inbox`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from . import conf
+
+# Stripe's ids are opaque text; it asks for room for 255 characters.
+ID_LENGTH = 255
+
+
+class CustomerQuerySet(models.QuerySet["Customer"]):
+    def in_mode(self, livemode: bool) -> CustomerQuerySet:
+        """Customers of the site's own account in that mode."""
+        return self.filter(account="", livemode=livemode)
+
+    def due(self, now: datetime) -> CustomerQuerySet:
+        """Customers to be fetched now, in the order of work."""
+        return self.filter(next_fetch_at__lte=now).order_by("-urgent", "next_fetch_at", "pk")
+
+    def marked(self) -> CustomerQuerySet:
+        """Customers with a hint that no fetch has settled yet."""
+        return self.filter(hinted_at__isnull=False, deleted_at=None)
+
+
+class Customer(models.Model):
+    """A Stripe customer, from the first event or link that names it."""
+
+    stripe_id = models.CharField(_("Stripe id"), max_length=ID_LENGTH)
+    account = models.CharField(
+        _("account"), max_length=ID_LENGTH, default="", blank=True, help_text=_("Empty for the site's own.")
+    )
+    livemode = models.BooleanField(_("live mode"))
+    subscriber = models.ForeignKey(
+        conf.subscriber_model(),
+        verbose_name=_("subscriber"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="entitlements_customers",
+    )
+    version = models.BigIntegerField(
+        _("version"), default=0, help_text=_("Rises with each state applied; orders fetches.")
+    )
+    window_from = models.BigIntegerField(
+        _("window from"), null=True, help_text=_("Stripe seconds: what we hold is no older than this.")
+    )
+    window_to = models.BigIntegerField(
+        _("window to"), null=True, help_text=_("Stripe seconds: what we hold is no newer than this.")
+    )
+    hinted_at = models.DateTimeField(_("hinted at"), null=True, help_text=_("Last news that no fetch has settled yet."))
+    urgent = models.BooleanField(_("urgent"), default=False)
+    next_fetch_at = models.DateTimeField(_("next fetch at"), null=True, default=timezone.now)
+    claim = models.CharField(max_length=32, default="", editable=False)
+    fetch_failures = models.PositiveSmallIntegerField(_("failed fetches in a row"), default=0)
+    fetched_at = models.DateTimeField(_("fetched at"), null=True)
+    missing_since = models.DateTimeField(
+        _("missing since"), null=True, help_text=_("Stripe says that it does not know this customer.")
+    )
+    deleted_at = models.DateTimeField(_("deleted at"), null=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+
+    objects = CustomerQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("customer")
+        verbose_name_plural = _("customers")
+        constraints = (
+            models.UniqueConstraint(
+                fields=["stripe_id", "account", "livemode"], name="entitlements_customer_stripe_id"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(next_fetch_at__isnull=False) | models.Q(deleted_at__isnull=False),
+                name="entitlements_customer_scheduled",
+            ),
+        )
+        indexes = (models.Index(fields=["next_fetch_at"], name="entitlements_customer_due"),)
+
+    def __str__(self) -> str:
+        return self.stripe_id
+
+
+class Feature(models.Model):
+    """A Stripe feature. A row with an empty name is a placeholder: a grant named it before the catalogue did."""
+
+    stripe_id = models.CharField(_("Stripe id"), max_length=ID_LENGTH)
+    account = models.CharField(_("account"), max_length=ID_LENGTH, default="", blank=True)
+    livemode = models.BooleanField(_("live mode"))
+    lookup_key = models.CharField(_("lookup key"), max_length=ID_LENGTH)
+    name = models.CharField(_("name"), max_length=ID_LENGTH, default="", blank=True)
+    active = models.BooleanField(
+        _("active"), default=True, help_text=_("An archived feature is not active, and keeps granting.")
+    )
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
+
+    class Meta:
+        verbose_name = _("feature")
+        verbose_name_plural = _("features")
+        constraints = (
+            models.UniqueConstraint(fields=["stripe_id", "account", "livemode"], name="entitlements_feature_stripe_id"),
+        )
+        # Not unique: an archived feature keeps its key, and a new one may take it.
+        indexes = (models.Index(fields=["lookup_key"], name="entitlements_feature_key"),)
+
+    def __str__(self) -> str:
+        return f"{self.lookup_key} ({self.stripe_id})"
+
+
+class ActiveEntitlementQuerySet(models.QuerySet["ActiveEntitlement"]):
+    def granting(self, livemode: bool) -> ActiveEntitlementQuerySet:
+        """Those that count in an answer: of live customers of the own account in that mode."""
+        return self.filter(customer__account="", customer__livemode=livemode, customer__deleted_at=None)
+
+    def answer(self, subscriber_id: Any, livemode: bool) -> frozenset[str]:
+        """The lookup keys that a subscriber is entitled to, in one query."""
+        rows = self.granting(livemode).filter(customer__subscriber_id=subscriber_id)
+        return frozenset(rows.values_list("lookup_key", flat=True))
+
+    def answers(self, subscriber_ids: Collection[Any], livemode: bool) -> dict[Any, frozenset[str]]:
+        """The same for many subscribers, in one query."""
+        keys: defaultdict[Any, set[str]] = defaultdict(set)
+        rows = self.granting(livemode).filter(customer__subscriber_id__in=subscriber_ids)
+        for subscriber_id, lookup_key in rows.values_list("customer__subscriber_id", "lookup_key"):
+            keys[subscriber_id].add(lookup_key)
+        return {subscriber_id: frozenset(keys[subscriber_id]) for subscriber_id in subscriber_ids}
+
+
+class ActiveEntitlement(models.Model):
+    """What a customer holds. Keyed by feature: Stripe gives a kept grant a new id when the plan changes."""
+
+    customer = models.ForeignKey(
+        Customer,
+        verbose_name=_("customer"),
+        on_delete=models.CASCADE,
+        related_name="active_entitlements",
+        db_index=False,  # the unique constraint begins with it
+    )
+    feature = models.ForeignKey(
+        Feature, verbose_name=_("feature"), on_delete=models.PROTECT, related_name="active_entitlements"
+    )
+    stripe_id = models.CharField(_("Stripe id"), max_length=ID_LENGTH)
+    lookup_key = models.CharField(_("lookup key"), max_length=ID_LENGTH)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    confirmed_at = models.DateTimeField(
+        _("confirmed at"), null=True, help_text=_("When a fetch first confirmed what an event had said.")
+    )
+
+    objects = ActiveEntitlementQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("active entitlement")
+        verbose_name_plural = _("active entitlements")
+        constraints = (
+            models.UniqueConstraint(fields=["customer", "feature"], name="entitlements_active_entitlement_grant"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.lookup_key} ({self.stripe_id})"
+
+
+class EntitlementChange(models.Model):
+    """A lookup key was gained or lost. The rows of a subscriber are written, and numbered, in order."""
+
+    class Kind(models.TextChoices):
+        GRANTED = "granted", _("granted")
+        REVOKED = "revoked", _("revoked")
+
+    class Cause(models.TextChoices):
+        EVENT = "event", _("event")
+        FETCH = "fetch", _("fetch")
+        LINK = "link", _("link")
+        UNLINK = "unlink", _("unlink")
+
+    subscriber = models.ForeignKey(
+        conf.subscriber_model(),
+        verbose_name=_("subscriber"),
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+        help_text=_("As it was then."),
+    )
+    customer = models.ForeignKey(
+        Customer, verbose_name=_("customer"), on_delete=models.SET_NULL, null=True, related_name="changes"
+    )
+    lookup_key = models.CharField(_("lookup key"), max_length=ID_LENGTH)
+    kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices)
+    cause = models.CharField(_("cause"), max_length=8, choices=Cause.choices)
+    effective = models.BooleanField(_("effective"), help_text=_("The subscriber's answer changed."))
+    livemode = models.BooleanField(_("live mode"))
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("entitlement change")
+        verbose_name_plural = _("entitlement changes")
+
+    def __str__(self) -> str:
+        return f"#{self.pk} {self.lookup_key} {self.kind}"
+
+
+class WebhookEventQuerySet(models.QuerySet["WebhookEvent"]):
+    def pending(self) -> WebhookEventQuerySet:
+        return self.filter(status=WebhookEvent.Status.PENDING)
+
+    def overdue(self, now: datetime) -> WebhookEventQuerySet:
+        """Pending and past their retry time."""
+        return self.pending().filter(next_attempt_at__lte=now).order_by("next_attempt_at", "pk")
+
+    def due(self, now: datetime) -> WebhookEventQuerySet:
+        """Pending, and either never tried or past their retry time."""
+        return (
+            self.pending()
+            .filter(models.Q(attempts=0) | models.Q(next_attempt_at__lte=now))
+            .order_by("next_attempt_at", "pk")
+        )
+
+
+class WebhookEvent(models.Model):
+    """The inbox: each event once, with how it ended."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", _("pending")
+        PROCESSED = "processed", _("processed")
+        IGNORED = "ignored", _("ignored")
+        FAILED = "failed", _("failed")
+
+    stripe_id = models.CharField(_("Stripe id"), max_length=ID_LENGTH)
+    account = models.CharField(_("account"), max_length=ID_LENGTH, default="", blank=True)
+    livemode = models.BooleanField(_("live mode"))
+    type = models.CharField(_("type"), max_length=ID_LENGTH)
+    created = models.BigIntegerField(_("created"), null=True, help_text=_("Stripe seconds."))
+    sent_at = models.BigIntegerField(
+        _("sent at"), null=True, help_text=_("Stripe seconds: the time in the verified signature.")
+    )
+    customer_stripe_id = models.CharField(_("customer"), max_length=ID_LENGTH, default="", blank=True)
+    payload = models.JSONField(
+        _("payload"), null=True, help_text=_("The entitlements that a summary carried, nothing else.")
+    )
+    status = models.CharField(_("status"), max_length=9, choices=Status.choices)
+    error = models.TextField(_("error"), default="", blank=True)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    next_attempt_at = models.DateTimeField(_("next attempt at"), null=True)
+    received_at = models.DateTimeField(_("received at"), default=timezone.now)
+    processed_at = models.DateTimeField(_("processed at"), null=True)
+
+    objects = WebhookEventQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("webhook event")
+        verbose_name_plural = _("webhook events")
+        constraints = (
+            models.UniqueConstraint(fields=["stripe_id", "account", "livemode"], name="entitlements_event_stripe_id"),
+        )
+        indexes = (
+            models.Index(
+                fields=["next_attempt_at"],
+                condition=models.Q(status="pending"),
+                name="entitlements_event_pending",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.stripe_id
+
+
+class SubscriberState(models.Model):
+    """Private. The answer that the change log has announced for a subscriber, and the lock under which it moves."""
+
+    subscriber = models.ForeignKey(conf.subscriber_model(), on_delete=models.CASCADE, related_name="+", db_index=False)
+    livemode = models.BooleanField()
+    announced = models.JSONField(null=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["subscriber", "livemode"], name="entitlements_state_subscriber"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.subscriber_id} {'live' if self.livemode else 'test'}"
+
+
+class AccountState(models.Model):
+    """Private. The call budget of an account and mode, and whether Stripe refused its key."""
+
+    account = models.CharField(max_length=ID_LENGTH, default="", blank=True)
+    livemode = models.BooleanField()
+    next_call_at = models.DateTimeField(null=True)  # on the database's clock, which alone reads and writes it
+    stopped_at = models.DateTimeField(null=True)
+    stopped_key = models.CharField(max_length=32, default="", blank=True)  # a fingerprint
+    stopped_reason = models.CharField(max_length=ID_LENGTH, default="", blank=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["account", "livemode"], name="entitlements_account_mode"),)
+
+    def __str__(self) -> str:
+        return f"{self.account or 'own account'} {'live' if self.livemode else 'test'}"

@@ -1,0 +1,212 @@
+"""Stripe's JSON, read once, into frozen dataclasses. Pure: beyond this module there is no dict of payload.
+
+What does not have the documented shape raises `Malformed` with the place and the reason. Fields that Stripe may add
+are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+SUMMARY_UPDATED = "entitlements.active_entitlement_summary.updated"
+CUSTOMER_DELETED = "customer.deleted"
+SUBSCRIPTION_PREFIX = "customer.subscription."
+
+MAX_TEXT = 255
+MAX_SECONDS = 2**53
+
+
+class Malformed(ValueError):
+    """Not the shape that Stripe documents."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One active entitlement: this feature is granted, known to code by this lookup key."""
+
+    entitlement_id: str
+    feature_id: str
+    lookup_key: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The state that a summary event carries: at most ten grants; `complete` says whether these are all."""
+
+    grants: tuple[Grant, ...]
+    complete: bool
+
+    def as_payload(self) -> dict[str, Any]:
+        """Stripe's shape, without what an entitlement does not need; `parse_summary` reads it back."""
+        data = [
+            {"id": grant.entitlement_id, "feature": grant.feature_id, "lookup_key": grant.lookup_key}
+            for grant in self.grants
+        ]
+        return {"entitlements": {"data": data, "has_more": not self.complete}}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A webhook event. `problem` says what is wrong with the object that it carries, empty if nothing is."""
+
+    id: str
+    type: str
+    created: int | None
+    livemode: bool
+    account: str
+    thin: bool = False
+    customer: str = ""
+    summary: Summary | None = None
+    problem: str = ""
+
+    @property
+    def handled(self) -> bool:
+        """Whether this type of event says something about a customer's entitlements."""
+        return not self.thin and is_handled(self.type)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a list."""
+
+    grants: tuple[Grant, ...]
+    has_more: bool
+    last_id: str
+
+
+def is_handled(event_type: str) -> bool:
+    return event_type in (SUMMARY_UPDATED, CUSTOMER_DELETED) or event_type.startswith(SUBSCRIPTION_PREFIX)
+
+
+def parse_event(body: str) -> Event:
+    """Read an event's envelope and what it carries.
+
+    Raises `Malformed` if there is no usable envelope. A strange object inside a good envelope does not raise: it is
+    told in `problem`, together with whatever could be read.
+    """
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("the body is not JSON") from error
+    envelope = _object(data, "the body")
+    kind = envelope.get("object")
+    if kind not in ("event", "v2.core.event"):
+        raise Malformed("object: expected an event")
+    thin = kind == "v2.core.event"
+    event = Event(
+        id=_text(envelope, "id"),
+        type=_text(envelope, "type"),
+        created=None if thin else _seconds(envelope, "created"),
+        livemode=_flag(envelope, "livemode"),
+        account=_optional_text(envelope, "account") or _optional_text(envelope, "context"),
+        thin=thin,
+    )
+    return _with_object(event, envelope) if event.handled else event
+
+
+def _with_object(event: Event, envelope: dict[str, Any]) -> Event:
+    customer = ""
+    try:
+        carried = _object(_object(envelope.get("data"), "data").get("object"), "data.object")
+        customer = _id_or_object(carried, "id" if event.type == CUSTOMER_DELETED else "customer")
+        summary = None
+        if event.type == SUMMARY_UPDATED:
+            if carried.get("livemode", event.livemode) is not event.livemode:
+                raise Malformed("data.object.livemode: differs from the event's")
+            summary = parse_summary(carried)
+    except Malformed as error:
+        return replace(event, customer=customer, problem=str(error))
+    return replace(event, customer=customer, summary=summary)
+
+
+def parse_summary(carried: Any) -> Summary:
+    """Read a summary, from an event or as the inbox stored it."""
+    listing = _object(_object(carried, "data.object").get("entitlements"), "entitlements")
+    return Summary(grants=_grants(listing), complete=not _flag(listing, "has_more"))
+
+
+def parse_page(data: Any, *, livemode: bool) -> Page:
+    """Read one page of active entitlements. A row of the other mode makes the whole page unusable."""
+    listing = _object(data, "the answer")
+    if listing.get("object") != "list":
+        raise Malformed("object: expected a list")
+    grants = _grants(listing)
+    for row in listing["data"]:
+        if row.get("livemode", livemode) is not livemode:
+            raise Malformed("data: holds an entitlement of the other mode")
+    return Page(
+        grants=grants,
+        has_more=_flag(listing, "has_more"),
+        last_id=grants[-1].entitlement_id if grants else "",
+    )
+
+
+def parse_customer_deleted(data: Any) -> bool:
+    """Whether a retrieved customer says of itself that it was deleted."""
+    customer = _object(data, "the answer")
+    if customer.get("object") != "customer":
+        raise Malformed("object: expected a customer")
+    return customer.get("deleted") is True
+
+
+def is_usable_id(value: object) -> bool:
+    """Text of 1 to 255 characters that every database can store."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or "\x00" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell
+        return False
+    return True
+
+
+def _grants(listing: dict[str, Any]) -> tuple[Grant, ...]:
+    rows = listing.get("data")
+    if not isinstance(rows, list):
+        raise Malformed("entitlements.data: expected a list")
+    return tuple(
+        Grant(
+            entitlement_id=_text(_object(row, "entitlements.data"), "id"),
+            feature_id=_id_or_object(row, "feature"),
+            lookup_key=_text(row, "lookup_key"),
+        )
+        for row in rows
+    )
+
+
+def _object(value: Any, place: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Malformed(f"{place}: expected an object")
+    return value
+
+
+def _text(holder: dict[str, Any], name: str) -> str:
+    value = holder.get(name)
+    if not isinstance(value, str) or not is_usable_id(value):
+        raise Malformed(f"{name}: expected a text of 1 to {MAX_TEXT} characters")
+    return value
+
+
+def _optional_text(holder: dict[str, Any], name: str) -> str:
+    return "" if holder.get(name) is None else _text(holder, name)
+
+
+def _id_or_object(holder: dict[str, Any], name: str) -> str:
+    value = holder.get(name)
+    return _text(value, "id") if isinstance(value, dict) else _text(holder, name)
+
+
+def _flag(holder: dict[str, Any], name: str) -> bool:
+    value = holder.get(name)
+    if not isinstance(value, bool):
+        raise Malformed(f"{name}: expected true or false")
+    return value
+
+
+def _seconds(holder: dict[str, Any], name: str) -> int:
+    value = holder.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SECONDS:
+        raise Malformed(f"{name}: expected a time in Unix seconds")
+    return value

@@ -1,0 +1,191 @@
+"""Drive the simulator over HTTP, for tests and demos in another process. JSON in, JSON out; no key.
+
+    GET    /_simulator/state         clock, switches, how much is logged
+    GET    /_simulator/requests      the request log;  DELETE empties it
+    GET    /_simulator/deliveries    the delivery log
+    POST   /_simulator/clock         {"advance": 3600}, {"set": 1770000000}, {"freeze": true} or false
+    POST   /_simulator/faults        {"METHOD": ARGUMENT}, see below;  DELETE clears all faults
+    POST   /_simulator/switches      {"missing_customer": "404"}, {"deleted_customer": "error"}
+    POST   /_simulator/renew         {"subscription": "sub_…"}
+    POST   /_simulator/status        {"subscription": "sub_…", "status": "past_due"}
+    POST   /_simulator/resend        {"event": "evt_…"}
+    POST   /_simulator/wait          {"timeout": 10}; 504 names the deliveries still open
+
+A fault is named like the method of StripeSimulator; its argument is a number, a boolean, or an object of the
+method's arguments: {"drop_webhooks": 2, "no_date": true, "fail_requests": {"status": 429, "times": 3}}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from . import errors
+from .account import Json
+from .gateway import CONTROL_PREFIX
+from .server import HttpAnswer, HttpRequest
+from .webhooks import is_loopback
+
+if TYPE_CHECKING:
+    from .stripe_simulator import StripeSimulator
+
+FAULTS = frozenset(
+    {
+        "drop_webhooks",
+        "double_webhooks",
+        "reorder_webhooks",
+        "same_second",
+        "cut_at",
+        "fail_requests",
+        "drop_connections",
+        "slow",
+        "no_date",
+    }
+)
+CLOCK = frozenset({"advance", "set", "freeze"})
+SWITCHES = frozenset({"missing_customer", "deleted_customer"})
+
+
+def respond(simulator: StripeSimulator, request: HttpRequest) -> HttpAnswer:
+    """403 for whatever a web page could have sent: with an Origin, or to a name that is not this machine's."""
+    if "origin" in request.headers or not is_loopback(_host(request.headers.get("host", ""))):
+        return _refuse(403, "Control is for programs on this machine, not for web pages.")
+    path = request.path.removeprefix(CONTROL_PREFIX)
+    operation = _OPERATIONS.get((request.method, path))
+    if operation is None:
+        return _refuse(404, f"no control at {request.method} {request.path}")
+    try:
+        arguments = json.loads(request.body or b"{}")
+        if not isinstance(arguments, dict):
+            return _refuse(400, "the body must be a JSON object")
+        return _answer(200, operation(simulator, arguments))
+    except errors.ApiError as error:
+        return _answer(error.status, error.body)
+    except TimeoutError as error:
+        return _refuse(504, str(error))
+    except (TypeError, ValueError, KeyError) as error:
+        return _refuse(400, f"{type(error).__name__}: {error}")
+
+
+def _state(simulator: StripeSimulator, _: Json) -> Json:
+    return {
+        "clock": _clock_state(simulator),
+        "deliveries": len(simulator.deliveries),
+        "livemode": simulator.livemode,
+        "requests": len(simulator.requests),
+        "switches": {name: getattr(simulator, name) for name in sorted(SWITCHES)},
+        "url": simulator.url,
+    }
+
+
+def _clock_state(simulator: StripeSimulator) -> Json:
+    return {"now": simulator.clock.now(), "frozen": simulator.clock.is_frozen}
+
+
+def _move_clock(simulator: StripeSimulator, arguments: Json) -> Json:
+    _check_names(arguments, CLOCK)
+    clock = simulator.clock
+    for name, value in arguments.items():
+        if name == "freeze":
+            (clock.freeze if value else clock.unfreeze)()
+        else:
+            (clock.advance if name == "advance" else clock.set)(float(value))
+    return _clock_state(simulator)
+
+
+def _set_faults(simulator: StripeSimulator, arguments: Json) -> Json:
+    _check_names(arguments, FAULTS)
+    for name, value in arguments.items():
+        _check_fault(name, value)
+    for name, value in arguments.items():
+        method = getattr(simulator, name)
+        method(**value) if isinstance(value, dict) else method(value)
+    return {"faults": sorted(arguments)}
+
+
+def _check_fault(name: str, value: object) -> None:
+    """Before anything is set: a fault of the wrong type would strike much later, in the middle of a change."""
+    parts = value if isinstance(value, dict) else {"seconds" if name == "slow" else name: value}
+    for part, content in parts.items():
+        allowed = {"path": str | None, "type": str, "seconds": float | int}.get(part, int)
+        if not isinstance(content, allowed):
+            raise TypeError(f"{name}: {part} cannot be {content!r}")
+
+
+def _clear_faults(simulator: StripeSimulator, _: Json) -> Json:
+    simulator.clear_faults()
+    return {"faults": []}
+
+
+def _set_switches(simulator: StripeSimulator, arguments: Json) -> Json:
+    _check_names(arguments, SWITCHES)
+    for name, value in arguments.items():
+        setattr(simulator, name, value)
+    return {name: getattr(simulator, name) for name in sorted(SWITCHES)}
+
+
+def _check_names(arguments: Json, known: frozenset[str]) -> None:
+    if unknown := sorted(set(arguments) - known):
+        raise ValueError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+
+
+def _list_requests(simulator: StripeSimulator, _: Json) -> Json:
+    return {"data": [asdict(record) for record in simulator.requests]}
+
+
+def _clear_requests(simulator: StripeSimulator, _: Json) -> Json:
+    simulator.clear_requests()
+    return {"data": []}
+
+
+def _list_deliveries(simulator: StripeSimulator, _: Json) -> Json:
+    return {"data": [asdict(record) for record in simulator.deliveries]}
+
+
+def _renew(simulator: StripeSimulator, arguments: Json) -> Json:
+    return simulator.renew(arguments["subscription"])
+
+
+def _set_status(simulator: StripeSimulator, arguments: Json) -> Json:
+    return simulator.set_status(arguments["subscription"], arguments["status"])
+
+
+def _resend(simulator: StripeSimulator, arguments: Json) -> Json:
+    return simulator.resend(arguments["event"])
+
+
+def _wait(simulator: StripeSimulator, arguments: Json) -> Json:
+    simulator.wait_for_deliveries(float(arguments.get("timeout", 10.0)))
+    return {"open": 0}
+
+
+_OPERATIONS: dict[tuple[str, str], Callable[[StripeSimulator, Json], Json]] = {
+    ("GET", "state"): _state,
+    ("GET", "requests"): _list_requests,
+    ("DELETE", "requests"): _clear_requests,
+    ("GET", "deliveries"): _list_deliveries,
+    ("POST", "clock"): _move_clock,
+    ("POST", "faults"): _set_faults,
+    ("DELETE", "faults"): _clear_faults,
+    ("POST", "switches"): _set_switches,
+    ("POST", "renew"): _renew,
+    ("POST", "status"): _set_status,
+    ("POST", "resend"): _resend,
+    ("POST", "wait"): _wait,
+}
+
+
+def _host(header: str) -> str:
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0]
+
+
+def _answer(status: int, content: dict[str, Any]) -> HttpAnswer:
+    return HttpAnswer(status, {"Content-Type": "application/json"}, json.dumps(content).encode())
+
+
+def _refuse(status: int, message: str) -> HttpAnswer:
+    return _answer(status, {"error": {"type": "simulator_error", "message": message}})

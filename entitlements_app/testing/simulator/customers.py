@@ -1,0 +1,81 @@
+from . import events, paging, subscriptions
+from .account import Account, Call, Json, changed, merged_metadata
+
+
+def create_customer(account: Account, call: Call) -> Json:
+    params = call.params
+    customer: Json = {
+        "id": account.identifiers.short("cus"),
+        "object": "customer",
+        "address": None,
+        "balance": 0,
+        "created": account.clock.seconds,
+        "currency": None,
+        "default_source": None,
+        "delinquent": False,
+        "description": params.get("description"),
+        "discount": None,
+        "email": params.get("email"),
+        "invoice_prefix": account.identifiers.short("inv")[-8:].upper(),
+        "invoice_settings": {
+            "custom_fields": None,
+            "default_payment_method": None,
+            "footer": None,
+            "rendering_options": None,
+        },
+        "livemode": account.livemode,
+        "metadata": merged_metadata({}, params.get("metadata", {})),
+        "name": params.get("name"),
+        "next_invoice_sequence": 1,
+        "phone": params.get("phone"),
+        "preferred_locales": [],
+        "shipping": None,
+        "tax_exempt": "none",
+        "test_clock": None,
+    }
+    account.customers[customer["id"]] = customer
+    events.record(account, "customer.created", dict(customer), call=call)
+    return customer
+
+
+def list_customers(account: Account, call: Call) -> Json:
+    params = call.params
+
+    def keep(customer: Json) -> bool:
+        return (
+            not customer.get("deleted")
+            and params.get("email", customer["email"]) == customer["email"]
+            and paging.created_matches(customer, params.get("created"))
+        )
+
+    rows = account.customers.values()
+    return paging.page(rows, params, url="/v1/customers", kind="customer", keep=keep)
+
+
+def retrieve_customer(account: Account, call: Call) -> Json:
+    """A deleted customer is still found: `{id, object, deleted}` with status 200."""
+    held = account.customers.get(call.ids[0], {})
+    return held if held.get("deleted") else account.find(account.customers, "customer", call.ids[0], param="customer")
+
+
+def update_customer(account: Account, call: Call) -> Json:
+    customer = account.find(account.customers, "customer", call.ids[0], param="customer")
+    changes = dict(call.params)
+    if "metadata" in changes:
+        changes["metadata"] = merged_metadata(customer["metadata"], changes["metadata"])
+    previous = changed(customer, changes)
+    if previous:
+        events.record(account, "customer.updated", dict(customer), previous=previous, call=call)
+    return customer
+
+
+def delete_customer(account: Account, call: Call) -> Json:
+    """Subscriptions end with their customer; `customer.deleted` shows the customer as it was."""
+    customer = account.find(account.customers, "customer", call.ids[0], param="customer")
+    for subscription in list(account.subscriptions.values()):
+        if subscription["customer"] == customer["id"] and subscription["status"] not in subscriptions.ENDED:
+            subscriptions.end(account, subscription)
+    gone: Json = {"id": customer["id"], "object": "customer", "deleted": True}
+    account.customers[customer["id"]] = gone
+    events.record(account, "customer.deleted", customer, call=call)
+    return gone

@@ -1,0 +1,96 @@
+"""The refusals of Stripe's API. Callers may rely on status, `type`, `code` and `param`, never on the text."""
+
+from typing import Any
+
+_DOC_URL = "https://stripe.com/docs/error-codes/"
+
+_TROUBLE: dict[int, dict[str, str]] = {
+    401: {
+        "kind": "invalid_request_error",
+        "message": "Invalid API Key provided: sk_test_****************0000",
+    },
+    403: {
+        "kind": "invalid_request_error",
+        "message": "Permission denied. The provided key lacks the permissions for this endpoint.",
+    },
+    409: {
+        "kind": "idempotency_error",
+        "code": "idempotency_key_in_use",
+        "message": "Another request with this idempotency key is still in progress. Please try again later.",
+    },
+    424: {"kind": "api_error", "message": "A service outside Stripe that this request needs has failed."},
+    429: {
+        "kind": "invalid_request_error",
+        "code": "rate_limit",
+        "message": "Request rate limit exceeded.",
+    },
+    500: {"kind": "api_error", "message": "Sorry! There was an error while talking to one of our backends."},
+    502: {"kind": "api_error", "message": "Stripe is currently unreachable. Please try again later."},
+    503: {"kind": "api_error", "message": "Stripe is currently unavailable. Please try again later."},
+    504: {"kind": "api_error", "message": "Stripe took too long to answer. Please try again later."},
+}
+
+
+class ApiError(Exception):
+    """What the simulator answers instead of an object; the library's own methods raise it."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        code: str = "",
+        param: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers: dict[str, str] = {}
+        error: dict[str, Any] = {"message": message, "type": kind}
+        if code:
+            error |= {"code": code, "doc_url": _DOC_URL + code.replace("_", "-")}
+        if param:
+            error["param"] = param
+        self.body: dict[str, Any] = {"error": error}
+
+
+def trouble(status: int, *, reason: str = "global-rate") -> ApiError:
+    """An answer that has nothing to do with what was asked: limits, outages, refused keys."""
+    if status not in _TROUBLE:
+        raise ValueError(f"no error answer for status {status}; known: {', '.join(map(str, _TROUBLE))}")
+    error = ApiError(status, **_TROUBLE[status])
+    if status == 429:
+        error.headers["Stripe-Rate-Limited-Reason"] = reason
+    return error
+
+
+def invalid_key(key: str) -> ApiError:
+    if not key:
+        return ApiError(401, "You did not provide an API key.")
+    return ApiError(401, f"Invalid API Key provided: {key[:8]}{'*' * 16}{key[-4:]}")
+
+
+def unrecognized_url(method: str, path: str) -> ApiError:
+    return ApiError(404, f"Unrecognized request URL ({method}: {path}).")
+
+
+def resource_missing(kind: str, name: str, *, param: str, status: int = 400) -> ApiError:
+    """400 when the id came as a parameter, 404 when the path names it."""
+    return ApiError(status, f"No such {kind}: '{name}'", code="resource_missing", param=param)
+
+
+def parameter_unknown(name: str) -> ApiError:
+    return ApiError(400, f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
+
+
+def parameter_missing(name: str) -> ApiError:
+    return ApiError(400, f"Missing required param: {name}.", code="parameter_missing", param=name)
+
+
+def parameter_invalid(message: str, name: str, *, code: str = "") -> ApiError:
+    return ApiError(400, message, code=code, param=name)
+
+
+def not_simulated(name: str) -> ApiError:
+    """Stripe would take this parameter; answering as if it had been obeyed would be a lie."""
+    return ApiError(400, f"StripeSimulator does not simulate the parameter {name}.", param=name)

@@ -1,0 +1,130 @@
+"""From an HTTP request to its answer: faults first, then the key, then the API; everything is logged."""
+
+import base64
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+from urllib.parse import parse_qsl
+
+from . import api, errors
+from .account import API_VERSION, Account
+from .faults import RequestFaults
+from .server import HttpAnswer, HttpRequest
+
+logger = logging.getLogger(__name__)
+
+CONTROL_PREFIX = "/_simulator/"
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """One API call as it came in; `status` is None if the connection was dropped without an answer."""
+
+    method: str
+    path: str
+    params: dict[str, str]
+    status: int | None
+
+
+class Gateway:
+    """Answers what the HTTP server is asked."""
+
+    def __init__(
+        self,
+        account: Account,
+        faults: RequestFaults,
+        *,
+        api_key: str,
+        control: Callable[[HttpRequest], HttpAnswer],
+    ) -> None:
+        self._account = account
+        self._faults = faults
+        self._api_key = api_key
+        self._control = control
+        self._lock = threading.Lock()
+        self.requests: list[RequestRecord] = []
+
+    def respond(self, request: HttpRequest) -> HttpAnswer | None:
+        try:
+            if request.path.startswith(CONTROL_PREFIX):
+                return self._control(request)
+            return self._respond_to_api(request)
+        except Exception:
+            # The edge: a mistake of the simulator must not look like one of Stripe's outages.
+            logger.exception("StripeSimulator failed at %s %s", request.method, request.path)
+            error = {"error": {"type": "simulator_error", "message": "StripeSimulator failed, see its log."}}
+            return HttpAnswer(501, {"Content-Type": "application/json"}, json.dumps(error).encode())
+
+    def _respond_to_api(self, request: HttpRequest) -> HttpAnswer | None:
+        pairs = _pairs(request)
+        if self._faults.takes_connection():
+            self._log(request, pairs, None)
+            return None
+        self._faults.delay(request.path)
+        request_id = self._account.identifiers.request()
+        status, headers, body = self._perform(request, pairs, request_id)
+        self._log(request, pairs, status)
+        if (hold := self._faults.hold_for(request.method, request.path)) is not None:
+            hold.keep_waiting()
+        return HttpAnswer(status, headers | self._common_headers(request, request_id), body)
+
+    def _perform(
+        self, request: HttpRequest, pairs: list[tuple[str, str]], request_id: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        try:
+            if (failure := self._faults.failure_for(request.path)) is not None:
+                raise failure
+            self._check_key(request)
+            answer = api.perform(
+                self._account,
+                request.method,
+                request.path,
+                pairs,
+                request_id=request_id,
+                idempotency_key=request.headers.get("idempotency-key"),
+            )
+            return 200, {}, json.dumps(answer).encode()
+        except errors.ApiError as error:
+            return error.status, error.headers, json.dumps(error.body).encode()
+
+    def _check_key(self, request: HttpRequest) -> None:
+        key = _key(request.headers.get("authorization", ""))
+        if key != self._api_key:
+            raise errors.invalid_key(key)
+
+    def _common_headers(self, request: HttpRequest, request_id: str) -> dict[str, str]:
+        headers = {
+            "Content-Type": "application/json",
+            "Request-Id": request_id,
+            "Stripe-Version": request.headers.get("stripe-version", API_VERSION),
+        }
+        if not self._faults.no_date:
+            headers["Date"] = formatdate(self._account.clock.seconds, usegmt=True)
+        return headers
+
+    def _log(self, request: HttpRequest, pairs: list[tuple[str, str]], status: int | None) -> None:
+        with self._lock:
+            self.requests.append(RequestRecord(request.method, request.path, dict(pairs), status))
+
+    def clear_requests(self) -> None:
+        with self._lock:
+            self.requests.clear()
+
+
+def _pairs(request: HttpRequest) -> list[tuple[str, str]]:
+    form = request.body.decode(errors="replace")
+    return [pair for text in (request.query, form) for pair in parse_qsl(text, keep_blank_values=True)]
+
+
+def _key(authorization: str) -> str:
+    """The API key, as Bearer token or as user name of Basic authentication."""
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return credentials
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[0]
+    except ValueError:
+        return ""

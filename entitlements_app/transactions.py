@@ -1,0 +1,78 @@
+"""How this app opens a write: on the primary database, with a write first, tried again after a deadlock."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from django.db import OperationalError, connections, models, router, transaction
+
+from .models import Customer
+
+_M = TypeVar("_M", bound=models.Model)
+_T = TypeVar("_T")
+
+TRIES = 3
+# deadlock detected, serialisation failure
+_TRANSIENT_SQLSTATES = ("40P01", "40001")
+
+
+def alias() -> str:
+    """The database that this app writes to. Its tables live in one."""
+    return router.db_for_write(Customer)
+
+
+def primary(model: type[_M]) -> models.QuerySet[_M]:
+    """All rows, read where they are written: what decides a write is never read from a replica."""
+    return model._default_manager.using(alias())
+
+
+def write(work: Callable[[], _T]) -> _T:
+    """Run `work` in a transaction that writes before it reads.
+
+    A deadlock, a serialisation failure or SQLite's "locked" is tried three times in all. Inside a caller's `atomic`
+    it is raised at once, since the caller's statements would have to be repeated too.
+    """
+    if connections[alias()].in_atomic_block:
+        return _once(work)
+    for attempt in range(1, TRIES):
+        try:
+            return _once(work)
+        except OperationalError as error:
+            if not _is_transient(error):
+                raise
+            time.sleep(random.uniform(0.01, 0.05) * attempt)
+    return _once(work)
+
+
+def _once(work: Callable[[], _T]) -> _T:
+    with transaction.atomic(using=alias()):
+        if not connections[alias()].features.has_select_for_update:
+            # Note [Write first]
+            # SQLite gives a transaction that has read before it writes no second chance: if somebody else wrote in
+            # between it fails at once, without waiting. A write, even of no row, waits its turn for the whole file.
+            primary(Customer).filter(pk=-1).update(version=0)
+        return work()
+
+
+def _is_transient(error: OperationalError) -> bool:
+    cause = error.__cause__
+    sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return sqlstate in _TRANSIENT_SQLSTATES or "locked" in str(error)
+
+
+def refuse_open_transaction(what: str) -> None:
+    """Raise `RuntimeError` inside a caller's `atomic`: no lock may be held while Stripe is asked.
+
+    Django's `durable` knows the difference between a transaction of the caller's and that of a `TestCase`.
+    """
+    try:
+        with transaction.atomic(using=alias(), durable=True):
+            pass
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"{what} calls Stripe and cannot run inside transaction.atomic(). "
+            "Call it after the commit, for example with transaction.on_commit()."
+        ) from error

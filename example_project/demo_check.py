@@ -1,0 +1,333 @@
+"""`make demo-check`: the story of the demo, without a person.
+
+It starts `manage.py demo` on free ports and a database of its own, then acts as a browser, as curl, as a forger and as
+an operator would: over HTTP, and with one management command. It imports nothing of the site and writes no row itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from http.cookiejar import CookieJar
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlencode
+from urllib.request import BaseHandler, HTTPCookieProcessor, OpenerDirector, ProxyHandler, Request, build_opener
+
+MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
+START_SECONDS = 30
+LOG_LINES = 30
+PRO, ENTERPRISE = {"premium_support", "api_access"}, {"premium_support", "api_access", "advanced_reporting", "sso"}
+SUMMARY = "entitlements.active_entitlement_summary.updated"
+
+
+class StepFailed(Exception):
+    """What was expected, and what was seen instead."""
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@dataclass
+class Steps:
+    """Each step is one line of output. `patience` is how many seconds a webhook may take to show its effect."""
+
+    patience: float
+    passed: int = 0
+    current: str = "the demo starts"
+
+    def see(self, title: str, look: Callable[[], object], expected: object, *, wait: bool = False) -> None:
+        """Look until what is expected is seen, or patience ends; without `wait` once. Raises StepFailed."""
+        self.current = title
+        began = time.monotonic()
+        while (seen := look()) != expected:
+            if not wait or time.monotonic() - began > self.patience:
+                raise StepFailed(f"expected {_shown(expected)}\n    seen     {_shown(seen)}")
+            time.sleep(0.05)
+        self.passed += 1
+        after = f", {time.monotonic() - began:.2f} s later" if wait else ""
+        say(f"ok {self.passed:2}  {title}: {_shown(seen)}{after}")
+
+
+def _shown(value: object) -> str:
+    return ", ".join(sorted(value)) or "nothing" if isinstance(value, set) else str(value)
+
+
+@dataclass(frozen=True)
+class Page:
+    status: int
+    text: str
+
+    @property
+    def heading(self) -> str:
+        return "".join(re.findall(r"<h1>(.*?)</h1>", self.text))
+
+    def marks(self, name: str) -> list[str]:
+        """The values of a `data-` attribute, in order."""
+        return re.findall(rf'data-{name}="([^"]*)"', self.text)
+
+
+class _KeepErrors(BaseHandler):
+    """An answer of 400 and above is an answer."""
+
+    handler_order = 100
+
+    def http_error_default(self, _request: Request, answer: HTTPResponse, *_: object) -> HTTPResponse:
+        return answer
+
+
+class Browser:
+    """Keeps cookies, follows redirects, and posts forms with the token of the page they stand on."""
+
+    def __init__(self, base: str) -> None:
+        self._base = base
+        self._opener: OpenerDirector = build_opener(ProxyHandler({}), HTTPCookieProcessor(CookieJar()), _KeepErrors)
+
+    def get(self, path: str, **headers: str) -> Page:
+        return self._open(Request(self._base + path, headers=headers))  # noqa: S310  (our own server)
+
+    def post(self, path: str, body: bytes, **headers: str) -> Page:
+        return self._open(Request(self._base + path, data=body, headers=headers))  # noqa: S310
+
+    def submit(self, page: str, action: str, **fields: str) -> Page:
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(page).text)
+        if token is None:
+            raise StepFailed(f"expected a form on {page}\n    seen     none")
+        return self.post(action, urlencode({"csrfmiddlewaretoken": token[1], **fields}).encode())
+
+    def _open(self, request: Request) -> Page:
+        with self._opener.open(request, timeout=10) as answer:
+            return Page(answer.status, answer.read().decode())
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A running demo: its site, its simulated Stripe, and its environment for commands beside it."""
+
+    site: str
+    stripe: str
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> int:
+        """Press Ctrl-C. Returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def command(self, *arguments: str) -> str:
+        """Run a management command. Raises StepFailed if it fails."""
+        done = subprocess.run(  # noqa: S603  (our own manage.py)
+            [sys.executable, str(MANAGE), *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StepFailed(f"expected manage.py {' '.join(arguments)} to succeed\n    seen     {done.stderr.strip()}")
+        return done.stdout.strip()
+
+
+def story(demo: Demo, steps: Steps) -> None:
+    """A customer goes from Free to Pro to Enterprise and back; a forger and a lost webhook come between."""
+    browser, stripe, stranger = Browser(demo.site), Browser(demo.stripe), Browser(demo.site)
+
+    def home() -> Page:
+        return browser.get("/")
+
+    def held() -> set[str]:
+        return set(home().marks("held"))
+
+    def status(path: str) -> Callable[[], int]:
+        return lambda: browser.get(path).status
+
+    def choose(plan: str) -> None:
+        steps.current = f"free chooses the plan {plan}"
+        page = browser.submit("/", "/plan/", plan=plan)
+        if page.status != 200 or page.marks("plan") != [plan]:
+            raise StepFailed(f"expected Stripe to bill {plan}\n    seen     {page.marks('plan') or page.status}")
+
+    steps.see("a stranger at the support desk is asked", lambda: stranger.get("/support/").heading, "Who are you?")
+    steps.see("free signs in, and holds", lambda: set(_sign_in(browser, "free").marks("held")), set())
+    steps.see("GET /support/", status("/support/"), 403)
+    steps.see("its refusal names the plans", lambda: set(_plans_named(browser.get("/support/"))), {"Pro", "Enterprise"})
+    steps.see("GET /api/usage/", status("/api/usage/"), 403)
+    steps.see("the template's gate is", lambda: set(home().marks("template-gate")), {"closed"})
+
+    choose("pro")
+    steps.see("free switches to Pro, and the webhook opens /support/", status("/support/"), 200, wait=True)
+    steps.see("GET /api/usage/", status("/api/usage/"), 200)
+    steps.see("curl -u free:demo /api/usage/", lambda: _curl(stranger, "free"), 200)
+    steps.see("the template's gate is", lambda: set(home().marks("template-gate")), {"open"})
+    steps.see("GET /reports/, which is for Enterprise", status("/reports/"), 403)
+    steps.see("free holds", held, PRO)
+    steps.see("the list shows the webhook with the new summary as", lambda: _newest(home(), "free"), "processed")
+    steps.see("the site answered each of Stripe's webhooks with", lambda: _answers(stripe), {"200"})
+
+    before = _told(home())
+    steps.see("a webhook without a signature", lambda: _forge(stranger, "").status, 400)
+    steps.see("a webhook with a made-up signature", lambda: _forge(stranger, "v1=" + "0" * 64).status, 400)
+    steps.see("what the forger moved", lambda: "nothing" if _told(home()) == before else "something", "nothing")
+
+    choose("enterprise")
+    steps.see("free switches to Enterprise, and the webhook opens /reports/", status("/reports/"), 200, wait=True)
+    steps.see("free holds", held, ENTERPRISE)
+
+    browser.submit("/", "/lose-webhook/")
+    choose("pro")
+    steps.see("free goes back to Pro, and the webhook is lost", lambda: _lost(stripe), 1, wait=True)
+    steps.see("so the local copy still says", held, ENTERPRISE)
+    steps.see("and the page says that it waits for", lambda: set(home().marks("waiting")), {"pro"})
+    steps.current = "manage.py entitlements_sync --marked"
+    said = f"{steps.current}: {demo.command('entitlements_sync', '--marked')}"
+    steps.see(f"{said} So free holds", held, PRO)
+
+    choose("free")
+    steps.see("free cancels, and the webhook closes /support/", status("/support/"), 403, wait=True)
+    steps.see("GET /api/usage/", status("/api/usage/"), 403)
+    steps.see("free holds", held, set())
+
+    steps.see(
+        "enterprise signs in, untouched by all this, and holds", lambda: _held_by(browser, "enterprise"), ENTERPRISE
+    )
+    _sign_in(browser, "admin")
+    steps.see("admin opens the inbox in Django admin", status("/admin/entitlements_app/webhookevent/"), 200)
+    steps.see("Ctrl-C ends the site and the simulated Stripe, with exit status", demo.stop, 0)
+
+
+def _sign_in(browser: Browser, user: str) -> Page:
+    return browser.submit("/sign-in/", "/sign-in/", user=user)
+
+
+def _held_by(browser: Browser, user: str) -> set[str]:
+    return set(_sign_in(browser, user).marks("held"))
+
+
+def _plans_named(page: Page) -> list[str]:
+    return re.findall(r"Switch to (\w+)", page.text)
+
+
+def _curl(stranger: Browser, user: str) -> int:
+    credentials = base64.b64encode(f"{user}:demo".encode()).decode()
+    return stranger.get("/api/usage/", Authorization=f"Basic {credentials}").status
+
+
+def _newest(page: Page, user: str) -> str:
+    rows = zip(page.marks("type"), page.marks("status"), page.marks("user"), strict=True)
+    return next((state for kind, state, name in rows if name == user and kind == SUMMARY), "absent")
+
+
+def _told(page: Page) -> list[list[str]]:
+    """All that the page shows of entitlements, webhooks and changes."""
+    return [page.marks(name) for name in ("held", "event", "status", "change")]
+
+
+def _forge(stranger: Browser, signature: str) -> Page:
+    """An event that would give everything to everyone, if anyone believed it."""
+    event = {"id": "evt_forged", "object": "event", "type": SUMMARY, "livemode": False, "created": int(time.time())}
+    header = f"t={int(time.time())},{signature}" if signature else ""
+    return stranger.post("/stripe/webhook/", json.dumps(event).encode(), **{"Stripe-Signature": header})
+
+
+def _deliveries(stripe: Browser) -> list[dict[str, object]]:
+    deliveries: list[dict[str, object]] = json.loads(stripe.get("/_simulator/deliveries").text)["data"]
+    return deliveries
+
+
+def _answers(stripe: Browser) -> set[str]:
+    return {str(delivery["status"]) for delivery in _deliveries(stripe)}
+
+
+def _lost(stripe: Browser) -> int:
+    return sum(delivery["status"] is None for delivery in _deliveries(stripe))
+
+
+@contextmanager
+def running_demo(folder: Path) -> Iterator[Demo]:
+    """Start the demo and wait until it says where to look. Afterwards it has ended."""
+    port, stripe_port = _free_ports()
+    environment = os.environ | {
+        "PORT": str(port),
+        "STRIPE_PORT": str(stripe_port),
+        "DEMO_FOLDER": str(folder),
+        "PYTHONUNBUFFERED": "1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603  (our own manage.py)
+            [sys.executable, str(MANAGE), "demo"], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        demo = Demo(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{stripe_port}", environment, process)
+        try:
+            _wait_until_open(process, folder / "log")
+            yield demo
+        finally:
+            demo.stop()
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def _wait_until_open(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while "Open http" not in log.read_text(errors="replace"):
+        if process.poll() is not None:
+            raise StepFailed(f"expected a running demo\n    seen     it ended with exit status {process.returncode}")
+        if time.monotonic() > deadline:
+            raise StepFailed(f"expected the demo to say where to look, within {START_SECONDS} s\n    seen     nothing")
+        time.sleep(0.05)
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the demo is stopped whoever stops us
+    parser = ArgumentParser(description="Drive the demo over HTTP, and fail loudly.")
+    parser.add_argument("--patience", type=float, default=10.0, help="seconds a webhook may take (default: 10)")
+    steps = Steps(patience=parser.parse_args().patience)
+    with tempfile.TemporaryDirectory(prefix="entitlements-demo-") as name:
+        folder = Path(name)
+        try:
+            with running_demo(folder) as demo:
+                story(demo, steps)
+        except (StepFailed, URLError, OSError, subprocess.TimeoutExpired, ValueError) as error:
+            _report(steps, error, folder / "log")
+            return 1
+    say(f"demo-check: all {steps.passed} steps passed")
+    return 0
+
+
+def _report(steps: Steps, error: Exception, log: Path) -> None:
+    reason = str(error) if isinstance(error, StepFailed) else f"{type(error).__name__}: {error}"
+    say(f"\nFAILED  step {steps.passed + 1}: {steps.current}\n    {reason}\n\nThe demo's last words:")
+    for line in log.read_text(errors="replace").splitlines()[-LOG_LINES:]:
+        say(f"    {line}")
+    say(f"\ndemo-check: FAILED at step {steps.passed + 1}: {steps.current}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""Settings of the example project: a small site with the app installed, and a simulated Stripe on this machine.
+
+What is particular to entitlements stands at the end. Nothing here is a secret, and nothing here is for production.
+"""
+
+import os
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DEMO_FOLDER = Path(os.environ.get("DEMO_FOLDER", BASE_DIR / ".demo"))
+PORT = int(os.environ.get("PORT", "8000"))
+STRIPE_PORT = int(os.environ.get("STRIPE_PORT", "12111"))
+
+DEBUG = True
+SECRET_KEY = "the-demo-has-no-secrets"
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+ROOT_URLCONF = "example_project.urls"
+WSGI_APPLICATION = "example_project.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL = "static/"
+LOGIN_URL = "sign-in"
+TIME_ZONE = "UTC"
+SESSION_COOKIE_NAME = f"entitlements_demo_{PORT}"  # cookies do not tell ports apart: leave other sites signed in
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "entitlements_app",
+    "example_project.shop",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "entitlements_app.middleware.EntitlementsMiddleware",  # after AuthenticationMiddleware
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DEMO_FOLDER / f"site-{PORT}.sqlite3",
+        "OPTIONS": {"transaction_mode": "IMMEDIATE"},  # a transaction waits its turn instead of failing half-way
+    }
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.SessionAuthentication",
+        "rest_framework.authentication.BasicAuthentication",  # for curl
+    ],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "[{name}] {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "loggers": {
+        "entitlements_app": {"handlers": ["console"], "level": "INFO"},
+        "django.request": {"level": "ERROR"},  # a closed gate is no error
+    },
+}
+
+ENTITLEMENTS_STRIPE_API_KEY = "sk_test_demo_not_a_real_key"
+ENTITLEMENTS_WEBHOOK_SECRETS = ["whsec_demo_not_a_real_secret"]
+ENTITLEMENTS_STRIPE_API_BASE = f"http://127.0.0.1:{STRIPE_PORT}"  # a site with a Stripe account leaves this out

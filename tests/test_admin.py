@@ -1,0 +1,74 @@
+"""The admin shows rows and changes none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from entitlements_app.models import ActiveEntitlement, Customer, EntitlementChange, Feature, WebhookEvent
+from tests.delivery import deliver, summary
+
+pytestmark = pytest.mark.django_db
+
+MODELS = [ActiveEntitlement, Customer, EntitlementChange, Feature, WebhookEvent]
+
+
+@pytest.fixture
+def staff(acme: Any) -> Client:
+    """Support staff who may view, on a site with one of everything."""
+    deliver(summary("cus_acme", "sso"))
+    user = User.objects.create_user("support", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="entitlements_app"))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def url(model: Any, *rest: object) -> str:
+    return "/".join(["/admin/entitlements_app", model._meta.model_name, *map(str, rest), ""])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_rows_are_listed_found_and_shown(staff: Client, model: Any) -> None:
+    listed = staff.get(url(model))
+    assert listed.status_code == 200
+    assert b"1 " in listed.content
+    needle = "evt_" if model is WebhookEvent else "sso" if model is not Customer else "cus_acme"
+    assert b"0 results" not in staff.get(url(model), {"q": needle}).content
+    shown = staff.get(url(model, model.objects.get().pk, "change"))
+    assert shown.status_code == 200
+    assert b'name="_save"' not in shown.content
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nobody_adds_changes_or_deletes_even_by_url(staff: Client, admin_client: Client, model: Any) -> None:
+    pk = model.objects.get().pk
+    for client in (staff, admin_client):
+        assert client.get(url(model, "add")).status_code == 403
+        assert client.post(url(model, "add"), {}).status_code == 403
+        assert client.post(url(model, pk, "change"), {"lookup_key": "stolen"}).status_code == 403
+        assert client.post(url(model, pk, "delete"), {"post": "yes"}).status_code == 403
+        client.post(url(model), {"action": "delete_selected", "_selected_action": pk, "post": "yes"})
+    assert model.objects.filter(pk=pk).exists()
+
+
+def test_private_tables_are_not_shown(staff: Client) -> None:
+    content = staff.get("/admin/").content.decode().lower()
+    assert "state" not in content.replace("statement", "")
+
+
+@pytest.mark.parametrize("created", [None, 0, 1_790_000_000, 2**53])
+def test_any_date_of_stripe_s_can_be_shown(staff: Client, created: int | None) -> None:
+    WebhookEvent.objects.update(created=created)
+    assert staff.get(url(WebhookEvent)).status_code == 200
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_list_costs_the_same_for_many_rows(staff: Client, model: Any, django_assert_max_num_queries: Any) -> None:
+    for number in range(5):
+        deliver(summary(f"cus_{number}", "sso", "audit"))
+    with django_assert_max_num_queries(8):
+        staff.get(url(model))

@@ -1,0 +1,80 @@
+"""The call budget: all workers together, on the database's clock."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from entitlements_app import budget
+from entitlements_app.budget import Allowance
+from entitlements_app.exceptions import StripeUnavailable
+from entitlements_app.models import AccountState
+from tests.threads import together
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_all_threads_together_keep_the_rate(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_RATE = 50
+    times: list[float] = []
+
+    def work() -> None:
+        for _ in range(10):
+            Allowance(seconds=20).take()
+            times.append(time.monotonic())
+
+    began = time.monotonic()
+    together(*[work] * 4)
+    took = max(times) - began
+    # Forty calls are 0.8 s; a worker that woke up late may catch up 0.2 s.
+    assert 0.55 < took < 5
+    assert AccountState.objects.count() == 1
+
+
+def test_a_call_that_is_not_free_now_is_not_taken(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_RATE = 1
+    assert Allowance(seconds=1).prepay()
+    assert not Allowance(seconds=1).prepay()
+
+
+def test_who_cannot_wait_long_enough_is_told(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_RATE = 1
+    Allowance(seconds=1).take()
+    with pytest.raises(StripeUnavailable, match="ENTITLEMENTS_STRIPE_RATE"):
+        Allowance(seconds=0.1).take()
+
+
+def test_a_prepaid_call_is_spent_once(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_RATE = 1
+    allowance = Allowance(seconds=0.1)
+    assert allowance.prepay()
+    assert allowance.prepay()
+    allowance.take()
+    with pytest.raises(StripeUnavailable):
+        allowance.take()
+
+
+def test_nothing_is_saved_up_while_nobody_calls(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_RATE = 10
+    Allowance(seconds=1).take()
+    time.sleep(0.6)
+    free = sum(Allowance(seconds=0).prepay() for _ in range(10))
+    assert free <= 4
+
+
+def test_a_pause_holds_everybody(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_RATE = 1000
+    Allowance(seconds=1).take()
+    budget.pause(1.0)
+    assert not Allowance(seconds=0).prepay()
+    time.sleep(1.0)
+    assert Allowance(seconds=0).prepay()
+
+
+def test_each_mode_has_its_own_budget(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_RATE = 1
+    assert Allowance(seconds=0).prepay()
+    settings.ENTITLEMENTS_LIVEMODE = True
+    assert Allowance(seconds=0).prepay()

@@ -1,0 +1,112 @@
+"""The commands, as someone at a terminal or in cron sees them."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from entitlements_app.linking import link
+from entitlements_app.models import Customer
+from tests.delivery import deliver, summary
+from tests.rows import customer, held, make_subscriber
+from tests.shop import Shop
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*args: str) -> str:
+    out = StringIO()
+    call_command(*args, stdout=out, stderr=out)
+    return out.getvalue()
+
+
+@pytest.fixture
+def cus(shop: Shop) -> str:
+    stripe_id = shop.customer()
+    link(make_subscriber(), stripe_id)
+    return stripe_id
+
+
+def test_a_lost_webhook_is_repaired_by_hand(shop: Shop, cus: str) -> None:
+    shop.subscribe(cus, "pro")
+    assert run("entitlements_sync", "--customer", cus) == f"{cus}: +export +sso\n"
+    assert held(cus) == {"export", "sso"}
+    assert run("entitlements_sync", "--customer", cus, cus) == f"{cus}: no change\n"
+
+
+def test_what_was_lost_is_named_too(shop: Shop, cus: str) -> None:
+    subscription = shop.subscribe(cus, "enterprise")
+    run("entitlements_sync", "--customer", cus)
+    shop.stripe.change_plan(subscription, shop.prices["reports"])
+    assert run("entitlements_sync", "--customer", cus) == f"{cus}: +reports -audit -export -sso\n"
+
+
+def test_an_unknown_customer_stops_the_command_before_any_call(shop: Shop, cus: str) -> None:
+    shop.calls()
+    with pytest.raises(CommandError, match="Not known in test mode: cus_typo"):
+        run("entitlements_sync", "--customer", cus, "cus_typo")
+    assert shop.calls() == []
+
+
+def test_a_deleted_customer_is_told(shop: Shop, cus: str) -> None:
+    shop.stripe.delete_customer(cus)
+    run("entitlements_sync", "--customer", cus)
+    shop.subscribe(other := shop.customer(), "pro")
+    link(make_subscriber(), other)
+    Customer.objects.filter(stripe_id=cus).update(deleted_at=timezone.now(), next_fetch_at=None)
+    assert "deleted" in run("entitlements_sync", "--customer", cus)
+
+
+def test_marked_customers_are_fetched_now_and_stay_marked(shop: Shop, cus: str) -> None:
+    shop.subscribe(cus, "pro")
+    assert "1 answered, 1 of them changed something, 0 failed" in run("entitlements_sync", "--marked")
+    assert held(cus) == {"export", "sso"}
+    assert customer(cus).hinted_at is not None
+
+
+def test_a_failure_is_a_command_error(shop: Shop, cus: str) -> None:
+    shop.stripe.fail_requests(500, times=2)
+    with pytest.raises(CommandError, match="HTTP 500"):
+        run("entitlements_sync", "--customer", cus)
+    with pytest.raises(CommandError, match="HTTP 500"):
+        run("entitlements_sync", "--marked")
+
+
+@pytest.mark.parametrize("which", [["--marked"], ["--customer", "cus_1"]])
+def test_without_a_key_the_sync_says_so(which: list[str]) -> None:
+    with pytest.raises(CommandError, match="ENTITLEMENTS_STRIPE_API_KEY"):
+        run("entitlements_sync", *which)
+
+
+@pytest.mark.parametrize("args", [[], ["--marked", "--customer", "cus_1"], ["--customer"]])
+def test_it_must_be_said_what_to_sync(args: list[str]) -> None:
+    with pytest.raises(CommandError):
+        run("entitlements_sync", *args)
+
+
+def test_a_run_with_nothing_to_do_says_so(shop: Shop) -> None:
+    assert run("entitlements_run") == (
+        "Webhook events: 0 taken.\nFetches: 0 answered, 0 of them changed something, 0 failed.\n"
+    )
+
+
+def test_a_run_takes_all_that_is_due(shop: Shop) -> None:
+    customers = [shop.customer() for _ in range(5)]
+    for stripe_id in customers:
+        link(make_subscriber(), stripe_id)
+        shop.subscribe(stripe_id, "pro")
+    assert "5 answered, 5 of them changed something" in run("entitlements_run")
+    assert all(held(stripe_id) == {"export", "sso"} for stripe_id in customers)
+
+
+def test_resume_without_a_stop_is_no_error(shop: Shop) -> None:
+    assert "were not stopped" in run("entitlements_run", "--resume")
+
+
+def test_a_run_without_a_key_still_processes_events(acme: Any) -> None:
+    deliver(summary("cus_acme", "sso"))
+    assert "ENTITLEMENTS_STRIPE_API_KEY is not set" in run("entitlements_run")

@@ -1,0 +1,189 @@
+"""Tying customers to subscribers, before and after Stripe speaks of them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import transaction
+
+from entitlements_app.access import get_entitlements
+from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted
+from entitlements_app.linking import link, unlink
+from entitlements_app.models import Customer, EntitlementChange, SubscriberState
+from entitlements_app.testing import StripeSimulator
+from tests.delivery import customer_deleted, deliver, summary
+from tests.rows import BY_ORGANISATION, customer, effective, held, log, make_subscriber
+from tests.testapp.models import Organisation
+
+pytestmark = pytest.mark.django_db
+
+NOW = int(time.time())
+
+
+def keys_of(subscriber: Any) -> set[str]:
+    return set(get_entitlements(subscriber))
+
+
+def test_a_link_before_the_first_event() -> None:
+    subscriber = make_subscriber()
+    row = link(subscriber, "cus_new")
+    assert (row.subscriber, row.urgent, row.window_to, row.version) == (subscriber, True, None, 0)
+    deliver(summary("cus_new", "sso"))
+    assert keys_of(subscriber) == {"sso"}
+    assert effective() == ["+sso"]
+
+
+def test_a_link_after_the_first_event_counts_at_once() -> None:
+    deliver(summary("cus_new", "sso", "audit"))
+    subscriber = make_subscriber()
+    link(subscriber, "cus_new")
+    assert keys_of(subscriber) == {"sso", "audit"}
+    assert log(effective=True) == [("granted", "audit", "link", True), ("granted", "sso", "link", True)]
+    assert EntitlementChange.objects.filter(effective=True, subscriber=subscriber).count() == 2
+
+
+def test_a_link_makes_no_call_and_marks_the_customer(stripe: StripeSimulator) -> None:
+    link(make_subscriber(), "cus_new")
+    assert stripe.requests == []
+    assert customer("cus_new").urgent
+    assert Customer.objects.marked().count() == 1
+
+
+def test_linking_again_changes_nothing(acme: Any) -> None:
+    before = Customer.objects.values().get()
+    link(acme, "cus_acme")
+    assert Customer.objects.values().get() == before
+
+
+def test_two_customers_of_one_subscriber_count_together(acme: Any) -> None:
+    link(acme, "cus_second")
+    deliver(summary("cus_acme", "sso", created=NOW - 9))
+    deliver(summary("cus_second", "sso", "audit", created=NOW - 8))
+    assert keys_of(acme) == {"sso", "audit"}
+    deliver(summary("cus_acme", created=NOW - 7))
+    assert keys_of(acme) == {"sso", "audit"}
+    assert effective() == ["+sso", "+audit"]
+    deliver(summary("cus_second", created=NOW - 6))
+    assert keys_of(acme) == set()
+    assert effective() == ["+sso", "+audit", "-audit", "-sso"]
+
+
+def test_a_customer_of_another_subscriber_is_taken_over_only_on_purpose(acme: Any) -> None:
+    deliver(summary("cus_acme", "sso"))
+    other = make_subscriber()
+    with pytest.raises(AlreadyLinked, match="cus_acme"):
+        link(other, "cus_acme")
+    assert (keys_of(acme), keys_of(other)) == ({"sso"}, set())
+    link(other, "cus_acme", move=True)
+    assert (keys_of(acme), keys_of(other)) == (set(), {"sso"})
+    moved = EntitlementChange.objects.order_by("pk")[1:]
+    assert [(row.subscriber, row.kind, row.cause) for row in moved] == [
+        (acme, "revoked", "unlink"),
+        (other, "granted", "link"),
+    ]
+
+
+def test_moving_between_subscribers_who_share_a_key_moves_only_what_changes(acme: Any) -> None:
+    other = make_subscriber()
+    link(other, "cus_other")
+    deliver(summary("cus_acme", "sso", "audit"))
+    deliver(summary("cus_other", "sso"))
+    before = EntitlementChange.objects.count()
+    link(other, "cus_acme", move=True)
+    moved = EntitlementChange.objects.order_by("pk")[before:]
+    assert [(row.subscriber, row.kind, row.lookup_key) for row in moved] == [
+        (acme, "revoked", "audit"),
+        (acme, "revoked", "sso"),
+        (other, "granted", "audit"),
+    ]
+
+
+def test_unlinking_takes_the_answer_and_keeps_what_is_known(acme: Any) -> None:
+    deliver(summary("cus_acme", "sso"))
+    unlink("cus_acme")
+    assert (keys_of(acme), held()) == (set(), {"sso"})
+    assert log()[-1] == ("revoked", "sso", "unlink", True)
+    link(acme, "cus_acme")
+    assert keys_of(acme) == {"sso"}
+    assert effective() == ["+sso", "-sso", "+sso"]
+
+
+def test_unlinking_again_changes_nothing_and_a_stranger_is_an_error(acme: Any) -> None:
+    unlink("cus_acme")
+    before = Customer.objects.values().get()
+    unlink("cus_acme")
+    assert Customer.objects.values().get() == before
+    with pytest.raises(Customer.DoesNotExist):
+        unlink("cus_stranger")
+
+
+def test_a_deleted_customer_cannot_be_linked_but_unlinked(acme: Any) -> None:
+    deliver(customer_deleted("cus_acme"))
+    with pytest.raises(CustomerDeleted):
+        link(make_subscriber(), "cus_acme", move=True)
+    assert unlink("cus_acme").subscriber is None
+
+
+def test_modes_never_mix(acme: Any, settings: Any) -> None:
+    link(acme, "cus_live", livemode=True)
+    deliver(summary("cus_acme", "sso"))
+    settings.ENTITLEMENTS_LIVEMODE = True
+    assert keys_of(acme) == set()
+    live = summary("cus_live", "audit") | {"livemode": True}
+    live["data"]["object"]["livemode"] = True
+    deliver(live)
+    assert keys_of(acme) == {"audit"}
+    settings.ENTITLEMENTS_LIVEMODE = False
+    assert keys_of(acme) == {"sso"}
+    assert SubscriberState.objects.filter(subscriber=acme).count() == 2
+
+
+def test_a_customer_of_a_connected_account_can_be_linked_and_counts_for_nothing(acme: Any) -> None:
+    link(acme, "cus_acme", account="acct_1")
+    assert Customer.objects.filter(subscriber=acme).count() == 2
+    assert keys_of(acme) == set()
+
+
+@pytest.mark.parametrize("nobody", [None, AnonymousUser()])
+def test_nobody_cannot_be_linked(nobody: Any) -> None:
+    with pytest.raises(ValueError, match="saved subscriber"):
+        link(nobody, "cus_new")
+
+
+def test_an_instance_of_another_model_is_an_error_and_never_looked_up_by_its_number(acme: Any) -> None:
+    other = User(pk=acme.pk) if BY_ORGANISATION else Organisation(name="not a subscriber here")
+    with pytest.raises(TypeError, match="ENTITLEMENTS_SUBSCRIBER_MODEL"):
+        link(other, "cus_new")
+    with pytest.raises(TypeError, match="ENTITLEMENTS_SUBSCRIBER_MODEL"):
+        get_entitlements(other)
+    with pytest.raises(TypeError):
+        get_entitlements(acme.pk)
+
+
+@pytest.mark.parametrize("stripe_id", ["", "c" * 256, "cus_\x00", None, 5])
+def test_what_cannot_be_an_id_is_an_error(acme: Any, stripe_id: Any) -> None:
+    with pytest.raises(ValueError, match="1 to 255"):
+        link(acme, stripe_id)
+    with pytest.raises(ValueError, match="1 to 255"):
+        unlink(stripe_id)
+
+
+def test_a_link_goes_with_the_caller_s_transaction() -> None:
+    subscriber = make_subscriber()
+    with transaction.atomic():
+        link(subscriber, "cus_new")
+        assert Customer.objects.exists()
+        transaction.set_rollback(True)
+    assert not Customer.objects.exists()
+
+
+def test_deleting_a_subscriber_keeps_customers_and_changes(acme: Any) -> None:
+    deliver(summary("cus_acme", "sso"))
+    acme.delete()
+    assert (customer().subscriber, held()) == (None, {"sso"})
+    assert EntitlementChange.objects.get().subscriber is None
+    assert not SubscriberState.objects.exists()
+    deliver(summary("cus_acme", created=NOW + 3))

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+
+
+class Organisation(models.Model):
+    """Stands for a site's own subscriber: not a user, and its key is no number."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=100)
+    members = models.ManyToManyField("auth.User", related_name="organisations")
+
+    def __str__(self) -> str:
+        return self.name
