@@ -81,7 +81,8 @@ def _insert(row: WebhookEvent) -> WebhookEvent:
 
 def process(event: WebhookEvent) -> None:
     """Process one event, if it is still pending. How it ended stands in the row."""
-    _process_batch([event.pk])
+    if event.status == Status.PENDING:
+        _process_batch([event.pk])
 
 
 def process_overdue() -> int:

@@ -9,6 +9,9 @@ from pathlib import Path
 DATABASE = os.environ.get("TEST_DATABASE", "sqlite")
 SUBSCRIBER = os.environ.get("TEST_SUBSCRIBER", "user")
 
+# Nothing here talks to anything but this machine, whatever proxy the shell has set.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
 SECRET_KEY = "not-a-secret"
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "tests.urls"
