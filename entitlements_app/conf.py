@@ -76,6 +76,7 @@ def _is_base_url(url: str) -> bool:
     return (
         parts.scheme in ("http", "https")
         and bool(parts.hostname)
+        and parts.username is None
         and parts.path in ("", "/")
         and not parts.query
         and not parts.fragment
@@ -131,3 +132,11 @@ def confirm_every() -> timedelta:
     if not isinstance(every, timedelta) or every <= timedelta(0):
         raise ImproperlyConfigured("ENTITLEMENTS_CONFIRM_EVERY must be a timedelta above 0.")
     return every
+
+
+def check_all() -> None:
+    """Read every setting that a background run may need, so that a malformed one is told before any work."""
+    livemode()
+    stripe_api_base()
+    stripe_rate()
+    confirm_every()

@@ -215,6 +215,8 @@ def _reason(error: stripe.StripeError) -> str:
         parts.append(f"HTTP {error.http_status}")
     if error.request_id:
         parts.append(str(error.request_id))
+    if base := conf.stripe_api_base():
+        parts.append(f"at {base}")
     return ", ".join(parts)
 
 

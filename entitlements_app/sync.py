@@ -66,9 +66,14 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Synced:
-    """How a fetch ended. `applied` is false if the customer's state moved while Stripe was asked, or it is deleted."""
+    """How a fetch ended.
+
+    `applied` is false if the customer's state moved while Stripe was asked, or it is deleted. `known` is false if
+    Stripe does not know the customer: then what a fetch had confirmed before is kept.
+    """
 
     applied: bool
+    known: bool = True
     granted: frozenset[str] = frozenset()
     revoked: frozenset[str] = frozenset()
 
@@ -212,7 +217,8 @@ def _apply(fetch: Fetch, answer: _Answer) -> Synced:
     keys = mirror.settle([customer], [holding])[customer.pk]
     if customer.deleted_at is None:
         _plan_next(customer, fetch, changed=bool(keys), now=now)
-    return Synced(applied=True, granted=keys.gained, revoked=keys.lost)
+    known = not isinstance(answer, _Unknown)
+    return Synced(applied=True, known=known, granted=keys.gained, revoked=keys.lost)
 
 
 def _holding(customer: Customer, answer: _Answer, *, now: datetime) -> Holding:

@@ -36,6 +36,11 @@ def _refuse(reason: str, *, status: int = 400) -> HttpResponse:
     return HttpResponse(reason, status=status, content_type="text/plain; charset=utf-8")
 
 
+def _not_configured(problem: str) -> HttpResponse:
+    logger.error("Every webhook is refused until the settings are mended: %s", problem)
+    return HttpResponse("This endpoint is not configured.", status=400, content_type="text/plain; charset=utf-8")
+
+
 def _non_atomic(view: _View) -> _View:
     """With ATOMIC_REQUESTS the event would be rolled back together with a failure of its processing."""
     for alias in connections:
@@ -54,8 +59,9 @@ def webhook(request: HttpRequest) -> HttpResponse:
         secrets = conf.webhook_secrets()
         conf.livemode()
     except ImproperlyConfigured as error:
-        logger.error("Webhooks are refused until the settings are mended: %s", error)
-        return _refuse("This endpoint is not configured.")
+        return _not_configured(str(error))
+    if not secrets:
+        return _not_configured("ENTITLEMENTS_WEBHOOK_SECRETS is empty.")
     try:
         body = request.read(MAX_BODY + 1)
     except UnreadablePostError:

@@ -47,7 +47,7 @@ def test_what_was_lost_is_named_too(shop: Shop, cus: str) -> None:
 
 def test_an_unknown_customer_stops_the_command_before_any_call(shop: Shop, cus: str) -> None:
     shop.calls()
-    with pytest.raises(CommandError, match="Not known in test mode: cus_typo"):
+    with pytest.raises(CommandError, match="Not known in test mode: 'cus_typo'"):
         run("entitlements_sync", "--customer", cus, "cus_typo")
     assert shop.calls() == []
 
@@ -105,6 +105,31 @@ def test_a_run_takes_all_that_is_due(shop: Shop) -> None:
 
 def test_resume_without_a_stop_is_no_error(shop: Shop) -> None:
     assert "were not stopped" in run("entitlements_run", "--resume")
+
+
+def test_a_quiet_run_says_nothing_unless_there_is_a_problem(shop: Shop, cus: str) -> None:
+    assert run("entitlements_run", "--verbosity", "0") == ""
+    Customer.objects.update(next_fetch_at=timezone.now())
+    shop.stripe.fail_requests(500)
+    assert "HTTP 500" in run("entitlements_run", "--verbosity", "0")
+
+
+@pytest.mark.parametrize("command", [["entitlements_run"], ["entitlements_sync", "--marked"]])
+def test_a_malformed_setting_is_a_command_error_before_any_work(command: list[str], settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_API_KEY = "hello"
+    with pytest.raises(CommandError, match="ENTITLEMENTS_STRIPE_API_KEY"):
+        run(*command)
+
+
+def test_a_rate_of_nothing_is_told_even_when_nothing_is_due(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_RATE = 0
+    with pytest.raises(CommandError, match="ENTITLEMENTS_STRIPE_RATE"):
+        run("entitlements_run")
+
+
+def test_a_customer_that_stripe_lost_is_told(shop: Shop) -> None:
+    link(make_subscriber(), "cus_lost")
+    assert "does not know it" in run("entitlements_sync", "--customer", "cus_lost")
 
 
 def test_a_run_without_a_key_still_processes_events(acme: Any) -> None:

@@ -46,6 +46,7 @@ MALFORMED: list[tuple[str, Any, Any]] = [
     ("ENTITLEMENTS_STRIPE_API_BASE", "http://secret:port", conf.stripe_api_base),
     ("ENTITLEMENTS_STRIPE_API_BASE", "http://secret/v1", conf.stripe_api_base),
     ("ENTITLEMENTS_STRIPE_API_BASE", "http://[secret", conf.stripe_api_base),
+    ("ENTITLEMENTS_STRIPE_API_BASE", "http://user:secret@localhost", conf.stripe_api_base),
     ("ENTITLEMENTS_STRIPE_API_BASE", 5, conf.stripe_api_base),
     ("ENTITLEMENTS_WEBHOOK_SECRETS", "whsec_secret", conf.webhook_secrets),
     ("ENTITLEMENTS_WEBHOOK_SECRETS", ["whsec_secret", ""], conf.webhook_secrets),

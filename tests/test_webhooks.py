@@ -155,9 +155,11 @@ def test_an_unknown_mode_refuses_all(setting: str, settings: Any) -> None:
     assert nothing_is_stored()
 
 
-def test_without_secrets_the_endpoint_refuses_all(settings: Any) -> None:
+def test_without_secrets_the_endpoint_refuses_all_and_says_why(settings: Any, caplog: Any) -> None:
     settings.ENTITLEMENTS_WEBHOOK_SECRETS = []
-    assert deliver(summary("cus_a", "x")).status_code == 400
+    response = deliver(summary("cus_a", "x"))
+    assert (response.status_code, response.content) == (400, b"This endpoint is not configured.")
+    assert "ENTITLEMENTS_WEBHOOK_SECRETS is empty" in caplog.text
     assert nothing_is_stored()
 
 

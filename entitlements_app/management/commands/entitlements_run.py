@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlements_app import budget, conf, inbox, reconcile
@@ -13,23 +14,33 @@ RUN_SECONDS = 50
 class Command(BaseCommand):
     help = (
         "One pass of what is due: webhook events that still wait, then fetches from Stripe. For cron, every minute. "
-        f"Ends when nothing is due, or after {RUN_SECONDS} seconds. Runs may overlap."
+        f"Ends when nothing is due, or after {RUN_SECONDS} seconds. Runs may overlap. Silent with --verbosity 0, "
+        "but for problems. Exits with 1 while Stripe refuses the API key."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--resume", action="store_true", help="Call Stripe again after it had refused the API key.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._run(resume=options["resume"], quiet=options["verbosity"] == 0)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+
+    def _run(self, *, resume: bool, quiet: bool) -> None:
+        conf.check_all()
         deadline = time.monotonic() + RUN_SECONDS
-        if options["resume"] and not budget.resume():
+        if resume and not budget.resume():
             self.stdout.write("Calls to Stripe were not stopped.")
         events = inbox.process_due(deadline=deadline)
-        self.stdout.write(f"Webhook events: {events} taken.")
+        if not quiet:
+            self.stdout.write(f"Webhook events: {events} taken.")
         if conf.stripe_api_key() is None:
-            self.stdout.write(self.style.WARNING("Fetches: none, ENTITLEMENTS_STRIPE_API_KEY is not set."))
+            self.stderr.write(self.style.WARNING("Nothing is fetched: ENTITLEMENTS_STRIPE_API_KEY is not set."))
             return
         report = reconcile.fetch_due(deadline=deadline)
-        self.stdout.write(report.as_line())
+        if not quiet:
+            self.stdout.write(report.as_line())
         if report.stopped:
             raise CommandError(report.problem)
         if report.problem:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlements_app import conf, reconcile, sync
@@ -22,12 +23,18 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._sync(**options)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
+
+    def _sync(self, *, marked: bool, customer: list[str] | None, **options: Any) -> None:
         if conf.stripe_api_key() is None:
             raise CommandError("ENTITLEMENTS_STRIPE_API_KEY is not set, so Stripe cannot be asked.")
-        if options["marked"]:
+        if marked or customer is None:
             self._sync_marked()
         else:
-            self._sync_customers(options["customer"])
+            self._sync_customers(customer)
 
     def _sync_marked(self) -> None:
         report = reconcile.fetch_marked()
@@ -52,8 +59,8 @@ class Command(BaseCommand):
         unknown = [stripe_id for stripe_id in stripe_ids if stripe_id not in rows]
         if unknown:
             raise CommandError(
-                f"Not known in {mode} mode: {', '.join(unknown)}. Nothing was fetched. A customer becomes known with "
-                "its first webhook event, or by entitlements_app.linking.link(subscriber, stripe_id)."
+                f"Not known in {mode} mode: {', '.join(map(repr, unknown))}. Nothing was fetched. A customer becomes "
+                "known with its first webhook event, or by entitlements_app.linking.link(subscriber, stripe_id)."
             )
         return [rows[stripe_id] for stripe_id in dict.fromkeys(stripe_ids)]
 
@@ -61,6 +68,8 @@ class Command(BaseCommand):
 def _told(synced: sync.Synced) -> str:
     if not synced.applied:
         return "nothing to apply: it is deleted, or newer news came while Stripe was asked"
+    if not synced.known:
+        return "Stripe does not know it in this account and mode; what a fetch had confirmed before is kept"
     if not synced.changed:
         return "no change"
     signs = [f"+{key}" for key in sorted(synced.granted)] + [f"-{key}" for key in sorted(synced.revoked)]
