@@ -18,12 +18,16 @@ from .models import ActiveEntitlement
 from .subscribers import subscriber_key
 
 
-class _Answer:
-    """The public face of an answer. It inherits from no set or mapping: a method name would be a gate always open."""
+class Entitlements:
+    """The lookup keys that a subscriber is entitled to, as of one moment. Immutable.
+
+    `e.premium_support`, `e["premium-support"]` and `"premium_support" in e` give a `bool`; a key that nobody knows is
+    `False`. Keys are compared exactly. It inherits from no set or mapping: a method's name would be a gate always open.
+    """
 
     __slots__ = ()
 
-    def _read(self) -> Entitlements:
+    def _read(self) -> _Known:
         raise NotImplementedError
 
     @property
@@ -60,55 +64,48 @@ class _Answer:
     def __len__(self) -> int:
         return len(self._read()._keys)
 
-
-class Entitlements(_Answer):
-    """The lookup keys that a subscriber is entitled to, as of one moment. Immutable.
-
-    `e.premium_support`, `e["premium-support"]` and `"premium_support" in e` give a `bool`; a key that nobody knows is
-    `False`. Keys are compared exactly.
-    """
-
-    __slots__ = ("_as_of", "_keys")
-    _keys: frozenset[str]
-    _as_of: datetime
-
-    def __init__(self, keys: frozenset[str], *, as_of: datetime) -> None:
-        object.__setattr__(self, "_keys", keys)
-        object.__setattr__(self, "_as_of", as_of)
-
-    def _read(self) -> Entitlements:
-        return self
-
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("Entitlements are read-only.")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError("Entitlements are read-only.")
 
-    def __copy__(self) -> Entitlements:
+
+class _Known(Entitlements):
+    """An answer that was read."""
+
+    __slots__ = ("_as_of", "_keys")
+    _keys: frozenset[str]
+    _as_of: datetime
+
+    def __init__(self, keys: frozenset[str], as_of: datetime) -> None:
+        object.__setattr__(self, "_keys", keys)
+        object.__setattr__(self, "_as_of", as_of)
+
+    def _read(self) -> _Known:
         return self
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Entitlements:
-        return self
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Known, (self._keys, self._as_of)
 
     def __repr__(self) -> str:
-        return f"<Entitlements {', '.join(self) or 'none'}>"
+        return f"<Entitlements: {', '.join(self) or 'none'}>"
 
 
-class RequestEntitlements(_Answer):
-    """`request.entitlements`: the answer for the request's subscriber, read when first asked for.
-
-    One look-up per request and user object: it is asked again if `request.user` is replaced.
-    """
+class _OfRequest(Entitlements):
+    """`request.entitlements`: the answer for the request's subscriber, read when first asked for."""
 
     __slots__ = ("_request",)
     _request: HttpRequest
 
     def __init__(self, request: HttpRequest) -> None:
-        self._request = request
+        object.__setattr__(self, "_request", request)
 
-    def _read(self) -> Entitlements:
-        return get_request_entitlements(self._request)
+    def _read(self) -> _Known:
+        return _of_request(self._request)
+
+    def __repr__(self) -> str:
+        return "<Entitlements of a request>"
 
 
 def get_entitlements(subscriber: object) -> Entitlements:
@@ -116,10 +113,7 @@ def get_entitlements(subscriber: object) -> Entitlements:
 
     Raises `TypeError` for an instance of another model than the subscriber's.
     """
-    as_of = timezone.now()
-    key = subscriber_key(subscriber)
-    keys = frozenset() if key is None else ActiveEntitlement.objects.answer(key, conf.livemode())
-    return Entitlements(keys, as_of=as_of)
+    return _read(subscriber)
 
 
 async def aget_entitlements(subscriber: object) -> Entitlements:
@@ -140,25 +134,36 @@ async def ahas_entitlement(subscriber: object, *keys: str) -> bool:
 
 
 def get_request_entitlements(request: HttpRequest) -> Entitlements:
-    """The answer for the request's subscriber, looked up once per request and user object."""
-    user = getattr(request, "user", None)
-    memo = _memo(request, user)
-    if memo is None:
-        function = conf.subscriber_from_request() or _user_of
-        subscriber = async_to_sync(function)(request) if iscoroutinefunction(function) else function(request)
-        memo = _remember(request, user, get_entitlements(subscriber))
-    return memo
+    """The answer for the request's subscriber: no query before it is asked, one for each user object after that."""
+    return _OfRequest(request)
 
 
 async def aget_request_entitlements(request: HttpRequest) -> Entitlements:
-    """`get_request_entitlements` for async code; the sync spelling then has its answer without a query."""
+    """The same for async code, read at once; the sync spelling then has its answer without a query."""
     user = getattr(request, "user", None)
     memo = _memo(request, user)
     if memo is None:
         function = conf.subscriber_from_request() or _user_of
-        subscriber = await (function(request) if iscoroutinefunction(function) else sync_to_async(function)(request))
-        memo = _remember(request, user, await aget_entitlements(subscriber))
+        asked = function if iscoroutinefunction(function) else sync_to_async(function)
+        memo = _remember(request, user, await sync_to_async(_read)(await asked(request)))
     return memo
+
+
+def _of_request(request: HttpRequest) -> _Known:
+    user = getattr(request, "user", None)
+    memo = _memo(request, user)
+    if memo is None:
+        function = conf.subscriber_from_request() or _user_of
+        asked = async_to_sync(function) if iscoroutinefunction(function) else function
+        memo = _remember(request, user, _read(asked(request)))
+    return memo
+
+
+def _read(subscriber: object) -> _Known:
+    as_of = timezone.now()
+    key = subscriber_key(subscriber)
+    keys = frozenset() if key is None else ActiveEntitlement.objects.answer(key, conf.livemode())
+    return _Known(keys, as_of)
 
 
 def check_keys(keys: tuple[object, ...]) -> None:
@@ -175,12 +180,13 @@ def _user_of(request: HttpRequest) -> Any:
     return user if user is not None and user.is_authenticated and user.is_active else None
 
 
-def _memo(request: HttpRequest, user: object) -> Entitlements | None:
+def _memo(request: HttpRequest, user: object) -> _Known | None:
     held = request.__dict__.get("_entitlements_memo")
     return held[1] if held is not None and held[0] is user else None
 
 
-def _remember(request: HttpRequest, user: object, answer: Entitlements) -> Entitlements:
+def _remember(request: HttpRequest, user: object, answer: _Known) -> _Known:
     # An identity, not an id: the memo keeps the user object alive, so that no other can take its place.
-    request.__dict__["_entitlements_memo"] = (user, answer)
+    if getattr(request, "user", None) is user:  # it may have been replaced while an async look-up waited
+        request.__dict__["_entitlements_memo"] = (user, answer)
     return answer

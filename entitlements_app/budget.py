@@ -10,11 +10,11 @@ import logging
 import time
 from datetime import timedelta
 
-from django.conf import settings
-from django.db.models import DateTimeField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models import Case, DateTimeField, ExpressionWrapper, F, Q, QuerySet, When
 from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
+from django.views.decorators.debug import sensitive_variables
 
 from . import conf
 from .exceptions import StripeRefused, StripeUnavailable
@@ -26,10 +26,22 @@ logger = logging.getLogger(__name__)
 # A worker that wakes up late may catch up this much.
 SLACK = timedelta(seconds=0.2)
 SHORTEST_SLEEP = 0.02
+# No call is planned farther ahead than this: what is was left by another rate, or by a clock that was set back.
+FARTHEST = timedelta(seconds=60)
+
+
+STOPPED = (
+    "Calls to Stripe are stopped since it refused the API key. Set another key, "
+    "or run `manage.py entitlements_run --resume`."
+)
 
 
 class Stopped(StripeRefused):
     """Calls are stopped since Stripe refused the API key."""
+
+
+class Exhausted(StripeUnavailable):
+    """The call budget has nothing left in the time there is."""
 
 
 class Allowance:
@@ -51,21 +63,23 @@ class Allowance:
         return self._prepaid
 
     def take(self) -> None:
-        """Take one call, waiting for it. Raises `StripeUnavailable` if none comes free in time, or `Stopped`."""
+        """Take one call, waiting for it. Raises `Exhausted` if none comes free in time, or `Stopped`."""
         wait = max(1 / conf.stripe_rate(), SHORTEST_SLEEP)
         while not self.prepay():
             if self.seconds_left < wait:
-                raise StripeUnavailable("The call budget (ENTITLEMENTS_STRIPE_RATE) is used up for now.")
+                raise Exhausted("The call budget (ENTITLEMENTS_STRIPE_RATE) is used up for now.")
             time.sleep(min(wait, 1))
         self._prepaid = False
 
 
 def _take() -> bool:
     now = Now()
-    start = Greatest(Coalesce(F("next_call_at"), now), now)
-    step = ExpressionWrapper(start + timedelta(seconds=1 / conf.stripe_rate()), output_field=DateTimeField())
+    interval = timedelta(seconds=1 / conf.stripe_rate())
+    beyond = ExpressionWrapper(now + (FARTHEST + interval), output_field=DateTimeField())
+    planned = Case(When(next_call_at__gt=beyond, then=now), default=F("next_call_at"))
+    step = ExpressionWrapper(Greatest(Coalesce(planned, now), now) + interval, output_field=DateTimeField())
     horizon = ExpressionWrapper(now + SLACK, output_field=DateTimeField())
-    free = Q(next_call_at=None) | Q(next_call_at__lte=horizon)
+    free = Q(next_call_at=None) | Q(next_call_at__lte=horizon) | Q(next_call_at__gt=beyond)
     allowed = Q(stopped_at=None) | ~Q(stopped_key=_fingerprint())
     taken = _row().filter(free, allowed).update(next_call_at=step, stopped_at=None)
     if not taken and not _row().exists():
@@ -93,7 +107,7 @@ def stop(reason: str) -> None:
 
 def resume() -> bool:
     """Allow calls again. Returns whether they had been stopped."""
-    return bool(_row().exclude(stopped_at=None).update(stopped_at=None, stopped_reason=""))
+    return bool(_row().exclude(stopped_at=None).update(stopped_at=None, stopped_reason="", next_call_at=None))
 
 
 def stopped_reason() -> str:
@@ -103,18 +117,16 @@ def stopped_reason() -> str:
 
 
 def _raise_if_stopped() -> None:
-    if reason := stopped_reason():
-        raise Stopped(
-            f"Calls to Stripe are stopped since it refused the API key ({reason}). Set another key, "
-            "or run `manage.py entitlements_run --resume`."
-        )
+    if stopped_reason():
+        raise Stopped(STOPPED)
 
 
 def _row() -> QuerySet[AccountState]:
     return primary(AccountState).filter(account="", livemode=conf.livemode())
 
 
+@sensitive_variables()
 def _fingerprint() -> str:
     """Tells one key from another without storing it."""
     key = conf.stripe_api_key() or ""
-    return salted_hmac("entitlements_app.budget", key, secret=settings.SECRET_KEY).hexdigest()[:32]
+    return salted_hmac("entitlements_app.budget", key, algorithm="sha256").hexdigest()[:32]

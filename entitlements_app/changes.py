@@ -7,7 +7,7 @@ same time would each still see the other's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,12 @@ Kind = EntitlementChange.Kind
 
 @dataclass(frozen=True)
 class Move:
-    """What a customer's subscriber may have gained and lost by what was just written."""
+    """Keys that a customer, and with it perhaps its subscriber, gained and lost by what was just written."""
 
-    customer: Customer
+    customer: Customer | None
     subscriber_id: Any
     keys: Difference
-    cause: EntitlementChange.Cause
+    cause: Cause
 
 
 class Announced:
@@ -47,8 +47,7 @@ class Announced:
         rows = primary(SubscriberState).filter(subscriber_id__in=wanted, livemode=livemode)
         known = set(rows.values_list("subscriber_id", flat=True))
         missing = [SubscriberState(subscriber_id=pk, livemode=livemode) for pk in sorted(wanted - known, key=str)]
-        if missing:
-            primary(SubscriberState).bulk_create(missing, ignore_conflicts=True)
+        primary(SubscriberState).bulk_create(missing, ignore_conflicts=True)
         pks = list(rows.order_by("pk").select_for_update().values_list("pk", flat=True))
         # Note [Lock by update]
         # The rows are locked in order above. The update makes each a new version, so that under REPEATABLE READ a
@@ -60,41 +59,42 @@ class Announced:
 
     def _fill(self) -> None:
         empty = [pk for pk, state in self._states.items() if state.announced is None]
-        if not empty:
-            return
         for pk, answer in self._answers(empty).items():
             self._states[pk].announced = sorted(answer)
         self._save(empty)
 
-    def record(self, moves: Sequence[Move], *, cause: EntitlementChange.Cause) -> list[EntitlementChange]:
-        """Log what changed and announce the new answers. Returns the rows written.
+    def record(self, moves: Sequence[Move], *, cause: Cause) -> None:
+        """Log what changed, and announce the new answers.
 
         Causes `event` and `fetch` log each key that a customer gained or lost, so that these rows replay to the keys
-        of each customer; other causes log only what is effective.
+        of each customer; other causes log only what is effective. Keys that moved by none of these moves, because rows
+        were deleted by hand, get rows of their own, with `cause`.
         """
-        pending = self._pending()
-        moved = [pk for pk, keys in pending.items() if keys]
+        moved = {pk: keys for pk, keys in self._moved().items() if keys}
+        waiting = {(pk, kind, key) for pk, keys in moved.items() for kind, key in _by_kind(keys)}
         rows = []
-        for move in sorted(moves, key=lambda move: move.customer.pk):
-            for kind, keys in ((Kind.GRANTED, move.keys.gained), (Kind.REVOKED, move.keys.lost)):
-                for key in sorted(keys):
-                    effective = _take(pending, move.subscriber_id, kind, key)
-                    if effective or move.cause in (Cause.EVENT, Cause.FETCH):
-                        rows.append(self._row(move, kind, key, effective=effective))
-        rows += self._unexplained(pending, cause)
-        for pk in moved:
-            self._save([pk])
-        return primary(EntitlementChange).bulk_create(rows)
+        for move in moves:
+            for kind, key in _by_kind(move.keys):
+                effective = (move.subscriber_id, kind, key) in waiting
+                waiting.discard((move.subscriber_id, kind, key))
+                if effective or move.cause in (Cause.EVENT, Cause.FETCH):
+                    rows.append(self._row(move, kind, key, effective=effective))
+        for pk, kind, key in sorted(waiting, key=str):
+            unexplained = Move(None, pk, moved[pk], cause)
+            rows.append(self._row(unexplained, kind, key, effective=True))
+        self._save(list(moved))
+        primary(EntitlementChange).bulk_create(rows)
 
-    def _pending(self) -> dict[Any, Difference]:
-        pending = {}
+    def _moved(self) -> dict[Any, Difference]:
+        """How each answer differs from the announced one, which it then replaces."""
+        moved = {}
         for pk, answer in self._answers(list(self._states)).items():
             state = self._states[pk]
-            pending[pk] = difference(set(state.announced or ()), answer)
+            moved[pk] = difference(set(state.announced or ()), answer)
             state.announced = sorted(answer)
-        return pending
+        return moved
 
-    def _row(self, move: Move, kind: EntitlementChange.Kind, key: str, *, effective: bool) -> EntitlementChange:
+    def _row(self, move: Move, kind: Kind, key: str, *, effective: bool) -> EntitlementChange:
         return EntitlementChange(
             subscriber_id=move.subscriber_id,
             customer=move.customer,
@@ -105,38 +105,16 @@ class Announced:
             livemode=self._livemode,
         )
 
-    def _unexplained(self, pending: dict[Any, Difference], cause: EntitlementChange.Cause) -> list[EntitlementChange]:
-        """Keys that moved by no move of ours: rows were deleted by hand. They are announced with the next write."""
-        return [
-            EntitlementChange(
-                subscriber_id=pk,
-                lookup_key=key,
-                kind=kind,
-                cause=cause,
-                effective=True,
-                livemode=self._livemode,
-            )
-            for pk, keys in pending.items()
-            for kind, names in ((Kind.GRANTED, keys.gained), (Kind.REVOKED, keys.lost))
-            for key in sorted(names)
-        ]
-
     def _answers(self, subscriber_ids: list[Any]) -> dict[Any, frozenset[str]]:
         return ActiveEntitlement.objects.using(alias()).answers(subscriber_ids, self._livemode)
 
     def _save(self, subscriber_ids: list[Any]) -> None:
         states = [self._states[pk] for pk in subscriber_ids]
-        primary(SubscriberState).bulk_update(states, ["announced"])
+        primary(SubscriberState).bulk_update(states, ["announced"], batch_size=500)
 
 
-def _take(pending: dict[Any, Difference], subscriber_id: Any, kind: EntitlementChange.Kind, key: str) -> bool:
-    """Whether this key still waits to be announced; each is told once, by the first customer that moved it."""
-    keys = pending.get(subscriber_id, Difference(frozenset(), frozenset()))
-    waiting = keys.gained if kind == Kind.GRANTED else keys.lost
-    if key not in waiting:
-        return False
-    pending[subscriber_id] = Difference(
-        gained=keys.gained - {key} if kind == Kind.GRANTED else keys.gained,
-        lost=keys.lost - {key} if kind == Kind.REVOKED else keys.lost,
-    )
-    return True
+def _by_kind(keys: Difference) -> Iterator[tuple[Kind, str]]:
+    for key in sorted(keys.gained):
+        yield Kind.GRANTED, key
+    for key in sorted(keys.lost):
+        yield Kind.REVOKED, key

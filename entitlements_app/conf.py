@@ -5,7 +5,6 @@ A malformed setting raises `ImproperlyConfigured`. No message repeats a value: i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -18,6 +17,8 @@ from django.views.decorators.debug import sensitive_variables
 
 _TEST_PREFIXES = ("sk_test_", "rk_test_")
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
+_STRIPE_RATES = (0.01, 10_000)
+_LONGEST_CONFIRM_EVERY = timedelta(days=366)
 
 
 @sensitive_variables()
@@ -121,21 +122,23 @@ def subscriber_from_request() -> Callable[[Any], Any] | None:
 def stripe_rate() -> float:
     """Calls per second that all workers together may make, for one account and mode."""
     rate = getattr(settings, "ENTITLEMENTS_STRIPE_RATE", 10)
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or rate <= 0:
-        raise ImproperlyConfigured("ENTITLEMENTS_STRIPE_RATE must be a number of calls per second above 0.")
+    low, high = _STRIPE_RATES
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not low <= rate <= high:
+        raise ImproperlyConfigured(f"ENTITLEMENTS_STRIPE_RATE must be a number of calls per second, {low} to {high}.")
     return float(rate)
 
 
 def confirm_every() -> timedelta:
     """Each customer is compared with Stripe at least this often."""
     every = getattr(settings, "ENTITLEMENTS_CONFIRM_EVERY", timedelta(days=7))
-    if not isinstance(every, timedelta) or every <= timedelta(0):
-        raise ImproperlyConfigured("ENTITLEMENTS_CONFIRM_EVERY must be a timedelta above 0.")
+    if not isinstance(every, timedelta) or not timedelta(0) < every <= _LONGEST_CONFIRM_EVERY:
+        raise ImproperlyConfigured("ENTITLEMENTS_CONFIRM_EVERY must be a timedelta above 0 and of at most a year.")
     return every
 
 
-def check_all() -> None:
-    """Read every setting that a background run may need, so that a malformed one is told before any work."""
+def check() -> None:
+    """Read every setting that receiving and fetching need, so that a malformed one is told before any work."""
+    webhook_secrets()
     livemode()
     stripe_api_base()
     stripe_rate()

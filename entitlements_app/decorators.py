@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
@@ -37,22 +37,22 @@ def entitlement_required(*keys: str, any: bool = False) -> Callable[[_View], _Vi
             async def gated_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
                 if passes(await aget_request_entitlements(request)):
                     return await view(request, *args, **kwargs)
-                return _deny(request, await request.auser())
+                return await sync_to_async(_deny)(request)
 
             return wraps(view)(gated_async)  # type: ignore[return-value]
 
         def gated(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             if passes(get_request_entitlements(request)):
                 return view(request, *args, **kwargs)
-            return _deny(request, request.user)
+            return _deny(request)
 
         return wraps(view)(gated)  # type: ignore[return-value]
 
     return decorate
 
 
-def _deny(request: HttpRequest, user: Any) -> HttpResponseBase:
-    if user.is_authenticated:
+def _deny(request: HttpRequest) -> HttpResponseBase:
+    if request.user.is_authenticated:
         raise PermissionDenied("An entitlement is missing.")
     return redirect_to_login(_path(request), resolve_url(settings.LOGIN_URL))
 

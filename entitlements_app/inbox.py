@@ -10,33 +10,32 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 
-from django.db import connections
 from django.utils import timezone
 
 from . import conf, sync, transactions
 from .models import WebhookEvent, WebhookEventQuerySet
 from .stripe_objects import CUSTOMER_DELETED, SUMMARY_UPDATED, Event, parse_summary
 from .sync import News, Payload
-from .transactions import alias, primary
+from .transactions import alias, lock_or_skip, primary
+from .windows import backoff
 
 logger = logging.getLogger(__name__)
 
 Status = WebhookEvent.Status
 
 ATTEMPTS = 8
-FIRST_RETRY = timedelta(seconds=60)
-LONGEST_RETRY = timedelta(hours=1)
 OVERDUE_BATCH = 10
 BATCH = 100
 ERROR_LENGTH = 1000
 
 
 def store(event: Event, *, sent_at: int | None) -> WebhookEvent:
-    """Commit the event, unless its id is known. Returns the row, known or new.
+    """Commit the event. Returns its row, the known one if the id is known.
 
     What is not for us is stored as `ignored`; what cannot be read as `failed`, and its customer is marked for a fetch.
+    A known event that was ignored or failed, and that is for us and can be read now, is pending again: somebody sent
+    it again after the settings or the app were mended.
     """
     status = _first_status(event)
     row = WebhookEvent(
@@ -50,33 +49,55 @@ def store(event: Event, *, sent_at: int | None) -> WebhookEvent:
         payload=event.summary.as_payload() if event.summary and status != Status.IGNORED else None,
         status=status,
         error=event.problem,
-        next_attempt_at=timezone.now() + _delay(1),
+        next_attempt_at=timezone.now() + backoff(1),
     )
-    return transactions.write(lambda: _insert(row))
+    stored = transactions.write(lambda: _insert(row))
+    _log_strange(event, stored)
+    return stored
 
 
 def _first_status(event: Event) -> Status:
+    if not event.handled or event.account or event.livemode is not conf.livemode():
+        return Status.IGNORED
+    return Status.FAILED if event.problem else Status.PENDING
+
+
+def _log_strange(event: Event, stored: WebhookEvent) -> None:
     if event.thin:
         logger.error(
             "Stripe sent the thin notification %s, which holds no entitlements. "
             "Configure the webhook endpoint to receive snapshot events.",
             event.id,
         )
-    if not event.handled or event.account or event.livemode is not conf.livemode():
-        return Status.IGNORED
-    if event.problem:
-        logger.error("Webhook event %s (%s) cannot be read: %s.", event.id, event.type, event.problem)
-        return Status.FAILED
-    return Status.PENDING
+    elif stored.status == Status.FAILED:
+        logger.error("Webhook event %s (%s) has failed: %s.", event.id, event.type, stored.error)
 
 
 def _insert(row: WebhookEvent) -> WebhookEvent:
     rows = primary(WebhookEvent)
     rows.bulk_create([row], ignore_conflicts=True)
-    stored = rows.get(stripe_id=row.stripe_id, account=row.account, livemode=row.livemode)
-    if row.status == Status.FAILED and row.customer_stripe_id:
-        sync.apply_news([News(row.customer_stripe_id, hint=True)], livemode=row.livemode)
-    return stored
+    known = rows.filter(stripe_id=row.stripe_id, account=row.account, livemode=row.livemode)
+    stored = known.get()
+    if row.status == Status.FAILED:
+        _mark_customer(row)
+    if row.status != Status.PENDING or stored.status not in (Status.IGNORED, Status.FAILED):
+        return stored
+    known.filter(status=stored.status).update(
+        status=Status.PENDING,
+        sent_at=row.sent_at,
+        customer_stripe_id=row.customer_stripe_id,
+        payload=row.payload,
+        error="",
+        attempts=0,
+        next_attempt_at=row.next_attempt_at,
+    )
+    return known.get()
+
+
+def _mark_customer(event: WebhookEvent) -> None:
+    """What an event cannot tell, Stripe is asked for."""
+    if event.customer_stripe_id:
+        sync.apply_news([News(event.customer_stripe_id, urgent=True)], livemode=event.livemode)
 
 
 def process(event: WebhookEvent) -> None:
@@ -130,34 +151,35 @@ def _process_alone(pk: int) -> None:
     except Exception as error:  # of whatever kind: it is recorded on the event
         logger.exception("Processing webhook event %d failed.", pk)
         reason = f"{type(error).__name__}: {error}"[:ERROR_LENGTH].replace("\x00", "")
-        transactions.write(lambda: _record_failure(pk, reason))
+        given_up = transactions.write(lambda: _record_failure(pk, reason))
+        if given_up is not None:
+            transactions.write(lambda: _mark_customer(given_up))
 
 
 def _count_attempt(pk: int) -> bool:
     events = list(_rows().pending().filter(pk=pk).select_for_update())
     for event in events:
         event.attempts += 1
-        event.next_attempt_at = timezone.now() + _delay(event.attempts)
+        event.next_attempt_at = timezone.now() + backoff(event.attempts)
         event.save(using=alias(), update_fields=["attempts", "next_attempt_at"])
     return bool(events)
 
 
-def _record_failure(pk: int, reason: str) -> None:
-    for event in _rows().pending().filter(pk=pk).select_for_update():
-        event.error = reason
-        if event.attempts >= ATTEMPTS:
-            event.status = Status.FAILED
-        event.save(using=alias(), update_fields=["error", "status"])
-
-
-def _delay(attempts: int) -> timedelta:
-    return min(FIRST_RETRY * (1 << (attempts - 1)), LONGEST_RETRY)
+def _record_failure(pk: int, reason: str) -> WebhookEvent | None:
+    """Returns the event if this was its last attempt."""
+    event = _rows().pending().filter(pk=pk).select_for_update().first()
+    if event is None:
+        return None
+    event.error = reason
+    if event.attempts >= ATTEMPTS:
+        event.status = Status.FAILED
+    event.save(using=alias(), update_fields=["error", "status"])
+    return event if event.status == Status.FAILED else None
 
 
 def _apply(pks: Sequence[int]) -> int:
     """Lock those still pending, pass on what they say, mark them. An event that another worker holds is left to it."""
-    skip = connections[alias()].features.has_select_for_update_skip_locked
-    events = list(_rows().pending().filter(pk__in=pks).order_by("pk").select_for_update(skip_locked=skip))
+    events = list(lock_or_skip(_rows().pending().filter(pk__in=pks).order_by("pk")))
     for livemode in {event.livemode for event in events}:
         sync.apply_news(_news(event for event in events if event.livemode is livemode), livemode=livemode)
     primary(WebhookEvent).filter(pk__in=[event.pk for event in events]).update(
@@ -178,12 +200,12 @@ def _news_of(stripe_id: str, events: Sequence[WebhookEvent]) -> News:
     summaries = [event for event in events if event.type == SUMMARY_UPDATED]
     deleted = any(event.type == CUSTOMER_DELETED for event in events)
     payload = _newest_payload(summaries) if summaries else None
-    return News(stripe_id, payload=payload, hint=len(events) > bool(summaries), deleted=deleted)
+    return News(stripe_id, payload=payload, hint=len(summaries) > 1 or len(summaries) < len(events), deleted=deleted)
 
 
 def _newest_payload(summaries: Sequence[WebhookEvent]) -> Payload:
     newest = max(summaries, key=lambda event: event.created or 0)
-    summary = parse_summary(newest.payload)
+    summary = parse_summary(newest.payload, livemode=newest.livemode)
     return Payload(
         created=newest.created or 0,
         sent_at=newest.sent_at,

@@ -54,12 +54,25 @@ def unlink(stripe_id: str, *, account: str = "", livemode: bool | None = None) -
 
     def work() -> Customer:
         pk = primary(Customer).get(stripe_id=stripe_id, account=account, livemode=mode).pk
-        [customer] = mirror.lock([pk])
+        customer = mirror.lock(pk)
+        if customer is None:
+            raise Customer.DoesNotExist(stripe_id)
         if customer.subscriber_id is not None:
             mirror.relink(customer, None, now=timezone.now())
         return customer
 
     return transactions.write(work)
+
+
+def lock_before_deletion(*, instance: Model, **_: object) -> None:
+    """Receiver of a subscriber's `pre_delete`: take the customers' locks first, in order, like every other write.
+
+    Django deletes the subscriber's state before it unlinks the customers; an event that meets it half-way would wait
+    for the one while holding the other.
+    """
+    transactions.write_first()
+    customers = primary(Customer).filter(subscriber_id=subscriber_key(instance))
+    list(customers.order_by("pk").select_for_update().values_list("pk"))
 
 
 def _check_id(stripe_id: str) -> None:

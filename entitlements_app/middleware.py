@@ -9,9 +9,16 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .access import RequestEntitlements, aget_request_entitlements
+from .access import Entitlements, aget_request_entitlements, get_request_entitlements
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase] | Callable[[HttpRequest], Awaitable[HttpResponseBase]]
+
+
+class EntitlementsHttpRequest(HttpRequest):
+    """For annotations only: what a request looks like behind the middleware."""
+
+    entitlements: Entitlements
+    aentitlements: Callable[[], Awaitable[Entitlements]]
 
 
 class EntitlementsMiddleware:
@@ -28,6 +35,6 @@ class EntitlementsMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         # Nothing is awaited here: the coroutine of the inner handler is handed on as it is.
-        request.entitlements = RequestEntitlements(request)  # type: ignore[attr-defined]
+        request.entitlements = get_request_entitlements(request)  # type: ignore[attr-defined]
         request.aentitlements = partial(aget_request_entitlements, request)  # type: ignore[attr-defined]
         return self.get_response(request)

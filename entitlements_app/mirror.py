@@ -1,7 +1,7 @@
-"""The only writer of customers, features and active entitlements: lock, decide, `settle`.
+"""The only writer of customers, features and active entitlements: lock, decide, `save`.
 
 One write is one transaction of the caller's: lock the customers in the order of their keys, say on the locked rows what
-is to change (`hint`, `delete`, `Holding`), then `settle`, which writes, logs and announces it all.
+is to change (`hint`, `delete`, `Holding`), then `save`, which writes, logs and announces it all.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from .changes import Announced, Cause, Move
 from .diff import Difference, difference
 from .models import ActiveEntitlement, Customer, Feature
 from .stripe_objects import Grant
-from .transactions import alias, primary
-from .windows import Schedule, Window, hinted
+from .transactions import alias, lock_or_skip, primary
+from .windows import LEASE, hinted
 
+_BATCH = 500  # rows an update: what a longer one costs grows faster than it
 _SCHEDULE_FIELDS = ["hinted_at", "urgent", "next_fetch_at", "fetch_failures"]
 _CUSTOMER_FIELDS = [
     *_SCHEDULE_FIELDS,
@@ -44,9 +45,9 @@ class Holding:
     confirmed_stay: bool = False
 
 
-def lock(pks: Collection[int]) -> list[Customer]:
-    """Lock customers in the order of their keys. Unknown keys are left out."""
-    return list(primary(Customer).filter(pk__in=pks).order_by("pk").select_for_update())
+def lock(pk: int) -> Customer | None:
+    """Lock one customer, `None` if its row is gone."""
+    return primary(Customer).filter(pk=pk).select_for_update().first()
 
 
 def lock_by_stripe_id(stripe_ids: Collection[str], *, account: str = "", livemode: bool) -> dict[str, Customer]:
@@ -59,34 +60,27 @@ def lock_by_stripe_id(stripe_ids: Collection[str], *, account: str = "", livemod
     return {customer.stripe_id: customer for customer in rows.order_by("pk").select_for_update()}
 
 
-def window(customer: Customer) -> Window | None:
-    if customer.window_from is None or customer.window_to is None:
-        return None
-    return Window(customer.window_from, customer.window_to)
+def claim_next(*, livemode: bool, claim: str, now: datetime) -> Customer | None:
+    """Take the customer that is first in the order of work away from everybody else, for LEASE.
 
-
-def set_window(customer: Customer, new: Window) -> None:
-    customer.window_from, customer.window_to = new.start, new.end
-
-
-def schedule(customer: Customer) -> Schedule:
-    """The schedule of a customer that is not deleted."""
-    assert customer.next_fetch_at is not None  # noqa: S101  (a constraint of the model)
-    return Schedule(customer.hinted_at, customer.urgent, customer.next_fetch_at)
-
-
-def set_schedule(customer: Customer, new: Schedule) -> None:
-    customer.hinted_at, customer.urgent, customer.next_fetch_at = new.hinted_at, new.urgent, new.next_fetch_at
+    Returns it as it was before, `None` if none is due.
+    """
+    due = Customer.objects.using(alias()).in_mode(livemode).due(now)
+    customer = lock_or_skip(due).first()
+    if customer is not None:
+        primary(Customer).filter(pk=customer.pk).update(next_fetch_at=now + LEASE, claim=claim)
+    return customer
 
 
 def save_schedule(customer: Customer) -> None:
+    """Write a locked customer's schedule only."""
     customer.save(using=alias(), update_fields=_SCHEDULE_FIELDS)
 
 
 def hint(customer: Customer, *, now: datetime, urgent: bool) -> None:
     """Mark for a fetch. A deleted customer stays as it is."""
     if customer.deleted_at is None:
-        set_schedule(customer, hinted(schedule(customer), now=now, urgent=urgent))
+        customer.schedule = hinted(customer.schedule, now=now, urgent=urgent)
 
 
 def delete(customer: Customer, *, now: datetime, cause: Cause) -> Holding:
@@ -97,7 +91,7 @@ def delete(customer: Customer, *, now: datetime, cause: Cause) -> Holding:
     return Holding(customer, (), cause)
 
 
-def settle(customers: Sequence[Customer], holdings: Sequence[Holding]) -> dict[int, Difference]:
+def save(customers: Sequence[Customer], holdings: Sequence[Holding]) -> dict[int, Difference]:
     """Write locked customers of one account and mode, what they hold, and the change log.
 
     Returns the lookup keys that each customer in `holdings` gained and lost, by primary key. Each one's `version`
@@ -106,7 +100,7 @@ def settle(customers: Sequence[Customer], holdings: Sequence[Holding]) -> dict[i
     if not customers:
         return {}
     if not holdings:
-        primary(Customer).bulk_update(customers, _CUSTOMER_FIELDS)
+        primary(Customer).bulk_update(customers, _CUSTOMER_FIELDS, batch_size=_BATCH)
         return {}
     own = customers[0].account == ""
     subscribers = {holding.customer.subscriber_id for holding in holdings} if own else set()
@@ -114,10 +108,10 @@ def settle(customers: Sequence[Customer], holdings: Sequence[Holding]) -> dict[i
     keys = _hold(holdings)
     for holding in holdings:
         holding.customer.version += 1
-    primary(Customer).bulk_update(customers, _CUSTOMER_FIELDS)
+    primary(Customer).bulk_update(customers, _CUSTOMER_FIELDS, batch_size=_BATCH)
     moves = [
         Move(holding.customer, holding.customer.subscriber_id, keys[holding.customer.pk], holding.cause)
-        for holding in holdings
+        for holding in sorted(holdings, key=lambda holding: holding.customer.pk)
     ]
     announced.record(moves, cause=holdings[0].cause)
     return keys
@@ -166,7 +160,7 @@ def _hold(holdings: Sequence[Holding]) -> dict[int, Difference]:
         keys[holding.customer.pk] = difference(before, after)
     entitlements = primary(ActiveEntitlement)
     entitlements.filter(pk__in=gone).delete()
-    entitlements.bulk_update(stale, ["stripe_id", "lookup_key", "confirmed_at"])
+    entitlements.bulk_update(stale, ["stripe_id", "lookup_key", "confirmed_at"], batch_size=_BATCH)
     entitlements.bulk_create(new)
     return keys
 

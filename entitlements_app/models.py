@@ -1,9 +1,10 @@
 """The mirror of Stripe's entitlements, the inbox of webhooks, and the log of changes.
 
-Two kinds of time live here and never meet. Ours are datetimes, named `…_at`, and only schedule work. Stripe's are
-whole Unix seconds in integer columns (`created`, `sent_at`, `window_from`, `window_to`), and only they order states.
+Two kinds of time live here and never meet. Ours are datetimes and only schedule work. Stripe's are whole Unix seconds
+in integer columns (`created`, `sent_at`, `window_from`, `window_to`), and only they tell which state is newer.
 
-Mirror tables, links and schedules are written by `sync` alone, the change log by `changes`, the inbox by `inbox`.
+Customers, features and active entitlements are written by `mirror` alone, the change log and subscriber states by
+`changes`, the inbox by `inbox`, account states by `budget`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from . import conf
+from .windows import Schedule, Window
 
 # Stripe's ids are opaque text; it asks for room for 255 characters.
 ID_LENGTH = 255
@@ -92,6 +94,28 @@ class Customer(models.Model):
 
     def __str__(self) -> str:
         return self.stripe_id
+
+    @property
+    def window(self) -> Window | None:
+        """The Stripe seconds in which what we hold was true; `None` before the first payload or fetch."""
+        if self.window_from is None or self.window_to is None:
+            return None
+        return Window(self.window_from, self.window_to)
+
+    @window.setter
+    def window(self, window: Window) -> None:
+        self.window_from, self.window_to = window.start, window.end
+
+    @property
+    def schedule(self) -> Schedule:
+        """When the next fetch is due, of a customer that is not deleted."""
+        if self.next_fetch_at is None:
+            raise ValueError("A deleted customer is not fetched.")
+        return Schedule(self.hinted_at, self.urgent, self.next_fetch_at)
+
+    @schedule.setter
+    def schedule(self, schedule: Schedule) -> None:
+        self.hinted_at, self.urgent, self.next_fetch_at = schedule.hinted_at, schedule.urgent, schedule.next_fetch_at
 
 
 class Feature(models.Model):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from django.utils import timezone
 
@@ -12,11 +14,15 @@ from . import conf, sync
 from .budget import Allowance, Stopped
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import Customer, CustomerQuerySet
+from .stripe_client import UnusableAnswer
 from .transactions import alias
 
 logger = logging.getLogger(__name__)
 
 INLINE_SECONDS = 5.0
+
+
+IN_A_ROW = 3  # server errors after which a pass by hand gives up
 
 
 @dataclass
@@ -32,27 +38,33 @@ class FetchReport:
     def as_line(self) -> str:
         return f"Fetches: {self.fetched} answered, {self.changed} of them changed something, {self.failed} failed."
 
-    def take(self, outcome: sync.Synced | StripeUnavailable | StripeRefused) -> bool:
-        """Count one outcome. Returns whether to go on with the next customer."""
-        if isinstance(outcome, sync.Synced):
+    def count(self, stripe_id: str, fetch: Callable[[], sync.Synced]) -> bool:
+        """Make one fetch and count how it ended. Returns whether Stripe can be asked about the next customer."""
+        try:
+            synced = fetch()
+        except (StripeUnavailable, StripeRefused) as error:
+            logger.warning("Fetching %s failed. %s", stripe_id, error)
+            self.failed += 1
+            self.stopped = isinstance(error, Stopped)
+            if self.stopped or (isinstance(error, StripeUnavailable) and not isinstance(error, UnusableAnswer)):
+                self.problem = str(error)
+                return False
+        except Exception:  # of whatever kind: one customer must not hold up the others
+            logger.exception("Fetching %s failed.", stripe_id)
+            self.failed += 1
+        else:
             self.fetched += 1
-            self.changed += outcome.changed
-            return True
-        self.failed += 1
-        self.stopped = isinstance(outcome, Stopped)
-        if self.stopped or isinstance(outcome, StripeUnavailable):
-            self.problem = str(outcome)
-        return not self.problem
+            self.changed += synced.changed
+        return True
 
 
 def fetch_one() -> None:
     """Fetch the customer that is first in the order of work, if one is due and a call is free now. 5 s in all."""
-    allowance = Allowance(seconds=INLINE_SECONDS)
     if conf.stripe_api_key() is None or not _customers().due(timezone.now()).exists():
         return
+    allowance = Allowance(seconds=INLINE_SECONDS)
     try:
-        fetches = sync.claim_due(limit=1) if allowance.prepay() else []
-        for fetch in fetches:
+        if allowance.prepay() and (fetch := sync.claim_next()):
             sync.run_fetch(fetch, allowance)
     except (StripeUnavailable, StripeRefused) as error:
         logger.warning("Fetching after a webhook failed; it is planned again. %s", error)
@@ -61,8 +73,9 @@ def fetch_one() -> None:
 def fetch_due(*, deadline: float) -> FetchReport:
     """Fetch what is due until nothing is, Stripe cannot be asked, or `deadline` (on `time.monotonic`) is past."""
     report = FetchReport()
-    while (left := deadline - time.monotonic()) > 0 and (fetches := sync.claim_due(limit=1)):
-        if not report.take(_run(fetches[0], Allowance(seconds=left))):
+    while (left := deadline - time.monotonic()) > 0 and (fetch := sync.claim_next()):
+        run = partial(sync.run_fetch, fetch, Allowance(seconds=left))
+        if not report.count(fetch.stripe_id, run):
             break
     return report
 
@@ -70,27 +83,14 @@ def fetch_due(*, deadline: float) -> FetchReport:
 def fetch_marked() -> FetchReport:
     """Fetch each marked customer once, now. An early answer applies, but the customer stays marked."""
     report = FetchReport()
+    in_a_row = 0
     for customer in _customers().marked().order_by("-urgent", "next_fetch_at", "pk"):
-        if not report.take(_sync(customer)):
+        answered = report.count(customer.stripe_id, partial(sync.sync_customer, customer))
+        in_a_row = 0 if answered else in_a_row + 1
+        if report.stopped or in_a_row == IN_A_ROW:
             break
     return report
 
 
 def _customers() -> CustomerQuerySet:
     return Customer.objects.using(alias()).in_mode(conf.livemode())
-
-
-def _run(fetch: sync.Fetch, allowance: Allowance) -> sync.Synced | StripeUnavailable | StripeRefused:
-    try:
-        return sync.run_fetch(fetch, allowance)
-    except (StripeUnavailable, StripeRefused) as error:
-        logger.warning("Fetching %s failed. %s", fetch.stripe_id, error)
-        return error
-
-
-def _sync(customer: Customer) -> sync.Synced | StripeUnavailable | StripeRefused:
-    try:
-        return sync.sync_customer(customer)
-    except (StripeUnavailable, StripeRefused) as error:
-        logger.warning("Fetching %s failed. %s", customer.stripe_id, error)
-        return error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -31,6 +30,14 @@ class SignatureInvalid(Exception):
     """The body was not signed by Stripe with one of our secrets, or too long ago."""
 
 
+class NoAnswer(StripeUnavailable):
+    """Stripe could not be reached, or was silent for too long."""
+
+
+class UnusableAnswer(StripeUnavailable):
+    """Stripe answered, but not what was asked. The next customer may well be answered."""
+
+
 class NoSuchCustomer(StripeRefused):
     """Stripe does not know the customer in this account and mode."""
 
@@ -44,22 +51,30 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Retrieved:
+    """A customer that Stripe knows, and the window of the answer."""
+
+    deleted: bool
+    window: windows.Window
+
+
+@dataclass(frozen=True)
+class _Response:
     data: Any
     date: int | None
     duration: float
 
 
 @sensitive_variables()
-def verify(body: str, header: str, secrets: Sequence[str], *, now: float | None = None) -> int:
+def verify(body: str, header: str) -> int:
     """Return the time, in Stripe seconds, at which Stripe signed this body.
 
-    Raises `SignatureInvalid` unless one of the secrets signed it, at most TOLERANCE seconds ago.
+    Raises `SignatureInvalid` unless one of our secrets signed it, at most TOLERANCE seconds ago.
     """
     if not header.isascii():
         raise SignatureInvalid
-    oldest = (time.time() if now is None else now) - TOLERANCE
-    for secret in secrets:
+    oldest = time.time() - TOLERANCE
+    for secret in conf.webhook_secrets():
         try:
             # The age is checked below: the SDK reads the clock by itself and a tolerance of 0 would switch it off.
             stripe.WebhookSignature.verify_header(body, header, secret, None)
@@ -89,7 +104,7 @@ def list_active_entitlements(customer_id: str, allowance: Allowance) -> Listing:
             return _all_pages(customer_id, allowance)
         except _CursorGone:
             continue
-    raise StripeUnavailable("The list of active entitlements kept changing while it was read.")
+    raise UnusableAnswer("The list of active entitlements kept changing while it was read.")
 
 
 class _CursorGone(Exception):
@@ -99,7 +114,7 @@ class _CursorGone(Exception):
 def _all_pages(customer_id: str, allowance: Allowance) -> Listing:
     started = time.time()
     grants: dict[str, Grant] = {}
-    first: _Answer | None = None
+    first: _Response | None = None
     cursor = ""
     for _ in range(MAX_PAGES):
         params: dict[str, Any] = {"customer": customer_id, "limit": PAGE_SIZE}
@@ -115,63 +130,58 @@ def _all_pages(customer_id: str, allowance: Allowance) -> Listing:
         page = _readable(answer)
         grants |= {grant.feature_id: grant for grant in page.grants}
         if not page.has_more:
-            window = windows.fetch_window(
-                first_date=first.date,
-                last_date=answer.date,
-                duration=first.duration,
-                started=started,
-                ended=time.time(),
-            )
+            window = _window(first, answer, started=started)
             return Listing(grants=tuple(grants.values()), window=window)
         if page.last_id in ("", cursor):
-            raise StripeUnavailable("Stripe's list does not end: has_more is true, but there is no next page.")
+            raise UnusableAnswer("Stripe's list does not end: has_more is true, but there is no next page.")
         cursor = page.last_id
-    raise StripeUnavailable(f"Stripe's list has more than {MAX_PAGES} pages.")
+    raise UnusableAnswer(f"Stripe's list has more than {MAX_PAGES} pages.")
 
 
-def _readable(answer: _Answer) -> stripe_objects.Page:
+def _readable(answer: _Response) -> stripe_objects.Page:
     try:
         return stripe_objects.parse_page(answer.data, livemode=conf.livemode())
     except Malformed as error:
-        raise StripeUnavailable(f"Stripe's answer could not be read ({error}).") from error
+        raise UnusableAnswer(f"Stripe's answer could not be read ({error}).") from error
 
 
-def empty_listing() -> Listing:
-    """That a customer holds nothing, where Stripe refused to list it: our clock stands in for the answer's `Date`."""
-    now = time.time()
-    window = windows.fetch_window(first_date=None, last_date=None, duration=0, started=now, ended=now)
-    return Listing(grants=(), window=window)
-
-
-def is_customer_deleted(customer_id: str, allowance: Allowance) -> bool:
-    """Whether Stripe says that this customer, which it knows, was deleted.
+def retrieve_customer(customer_id: str, allowance: Allowance) -> Retrieved:
+    """Whether Stripe, which knows this customer, says that it was deleted.
 
     Raises `NoSuchCustomer`, `StripeRefused` or `StripeUnavailable`.
     """
-    answer = _get(f"/v1/customers/{quote(customer_id, safe='')}", {}, allowance)
+    started = time.time()
+    response = _get(f"/v1/customers/{quote(customer_id, safe='')}", {}, allowance)
     try:
-        return stripe_objects.parse_customer_deleted(answer.data)
+        deleted = stripe_objects.parse_customer_deleted(response.data)
     except Malformed as error:
-        raise StripeUnavailable(f"Stripe's answer could not be read ({error}).") from error
+        raise UnusableAnswer(f"Stripe's answer could not be read ({error}).") from error
+    return Retrieved(deleted=deleted, window=_window(response, response, started=started))
 
 
-@sensitive_variables()
-def _get(path: str, params: dict[str, Any], allowance: Allowance) -> _Answer:
-    key = conf.stripe_api_key()
-    if key is None:
+def _window(first: _Response, last: _Response, *, started: float) -> windows.Window:
+    return windows.fetch_window(
+        first_date=first.date, last_date=last.date, duration=first.duration, started=started, ended=time.time()
+    )
+
+
+def _get(path: str, params: dict[str, Any], allowance: Allowance) -> _Response:
+    if conf.stripe_api_key() is None:
         raise StripeRefused("ENTITLEMENTS_STRIPE_API_KEY is not set, so Stripe cannot be asked.")
     allowance.take()
-    left = allowance.seconds_left
-    if left <= 0:
-        raise StripeUnavailable("There was no time left to ask Stripe.")
-    client = _client(key, conf.stripe_api_base(), _timeouts(left), os.getpid())
+    if allowance.seconds_left <= 0:
+        raise budget.Exhausted("There was no time left to ask Stripe.")
+    client = _client(_timeouts(allowance.seconds_left))
     began = time.monotonic()
     try:
-        response: Any = client.raw_request("get", path, **params)
+        answer: Any = client.raw_request("get", path, **params)
     except stripe.StripeError as error:
-        # `from None`: the SDK's frames hold the key, and an error report shows the frames of a cause.
-        raise _translated(error) from None
-    return _Answer(data=response.data, date=_date(response.headers.get("Date")), duration=time.monotonic() - began)
+        # The SDK's frames hold the key, and an error report shows the frames of a cause: leave them behind.
+        problem = error.with_traceback(None)
+    else:
+        duration = time.monotonic() - began
+        return _Response(data=answer.data, date=_date(answer.headers.get("Date")), duration=duration)
+    raise _translated(problem)
 
 
 def _timeouts(left: float) -> tuple[float, float]:
@@ -181,8 +191,14 @@ def _timeouts(left: float) -> tuple[float, float]:
     return connect / 2, (halves - connect) / 2
 
 
+@sensitive_variables()
+def _client(timeouts: tuple[float, float]) -> stripe.StripeClient:
+    return _client_of(conf.stripe_api_key() or "", conf.stripe_api_base(), timeouts, os.getpid())
+
+
 @lru_cache(maxsize=64)
-def _client(key: str, base: str | None, timeouts: tuple[float, float], pid: int) -> stripe.StripeClient:  # noqa: ARG001
+@sensitive_variables()
+def _client_of(key: str, base: str | None, timeouts: tuple[float, float], pid: int) -> stripe.StripeClient:  # noqa: ARG001
     """One client per process: connections must not be shared across a fork. It keeps one session per thread."""
     return stripe.StripeClient(
         key,
@@ -201,11 +217,16 @@ def _translated(error: stripe.StripeError) -> Exception:
         return budget.Stopped(f"Stripe refused the API key (HTTP {status}).")
     if status in (400, 404) and code == "resource_missing":
         return NoSuchCustomer("Stripe does not know the customer in this account and mode.")
-    if status is None or status == 429 or code == "rate_limit":
+    if status is None:
         budget.pause(PAUSE_SECONDS)
-        return StripeUnavailable(f"Stripe could not be asked ({_reason(error)}).", status=status)
-    if status in (409, 424) or status >= 500 or status < 400:
-        return StripeUnavailable(f"Stripe did not answer ({_reason(error)}).", status=status)
+        return NoAnswer(f"Stripe could not be asked ({_reason(error)}).")
+    if status == 429 or code == "rate_limit":
+        budget.pause(PAUSE_SECONDS)
+        return StripeUnavailable(f"Stripe asks for fewer calls ({_reason(error)}).", status=status)
+    if status >= 500:
+        return StripeUnavailable(f"Stripe has trouble ({_reason(error)}).", status=status)
+    if status in (409, 424) or status < 400:
+        return UnusableAnswer(f"Stripe's answer cannot be used ({_reason(error)}).", status=status)
     return StripeRefused(f"Stripe refused the call ({_reason(error)}).")
 
 

@@ -113,29 +113,25 @@ def _with_object(event: Event, envelope: dict[str, Any]) -> Event:
         customer = _id_or_object(carried, "id" if event.type == CUSTOMER_DELETED else "customer")
         summary = None
         if event.type == SUMMARY_UPDATED:
-            if carried.get("livemode", event.livemode) is not event.livemode:
-                raise Malformed("data.object.livemode: differs from the event's")
-            summary = parse_summary(carried)
+            _check_mode(carried, event.livemode)
+            summary = parse_summary(carried, livemode=event.livemode)
     except Malformed as error:
         return replace(event, customer=customer, problem=str(error))
     return replace(event, customer=customer, summary=summary)
 
 
-def parse_summary(carried: Any) -> Summary:
+def parse_summary(carried: Any, *, livemode: bool) -> Summary:
     """Read a summary, from an event or as the inbox stored it."""
     listing = _object(_object(carried, "data.object").get("entitlements"), "entitlements")
-    return Summary(grants=_grants(listing), complete=not _flag(listing, "has_more"))
+    return Summary(grants=_grants(listing, livemode=livemode), complete=not _flag(listing, "has_more"))
 
 
 def parse_page(data: Any, *, livemode: bool) -> Page:
-    """Read one page of active entitlements. A row of the other mode makes the whole page unusable."""
+    """Read one page of active entitlements."""
     listing = _object(data, "the answer")
     if listing.get("object") != "list":
         raise Malformed("object: expected a list")
-    grants = _grants(listing)
-    for row in listing["data"]:
-        if row.get("livemode", livemode) is not livemode:
-            raise Malformed("data: holds an entitlement of the other mode")
+    grants = _grants(listing, livemode=livemode)
     return Page(
         grants=grants,
         has_more=_flag(listing, "has_more"),
@@ -162,18 +158,26 @@ def is_usable_id(value: object) -> bool:
     return True
 
 
-def _grants(listing: dict[str, Any]) -> tuple[Grant, ...]:
+def _grants(listing: dict[str, Any], *, livemode: bool) -> tuple[Grant, ...]:
+    """A row of the other mode makes the whole list unusable."""
     rows = listing.get("data")
     if not isinstance(rows, list):
         raise Malformed("entitlements.data: expected a list")
+    for row in rows:
+        _check_mode(_object(row, "entitlements.data"), livemode)
     return tuple(
         Grant(
-            entitlement_id=_text(_object(row, "entitlements.data"), "id"),
+            entitlement_id=_text(row, "id"),
             feature_id=_id_or_object(row, "feature"),
             lookup_key=_text(row, "lookup_key"),
         )
         for row in rows
     )
+
+
+def _check_mode(holder: dict[str, Any], livemode: bool) -> None:
+    if holder.get("livemode", livemode) is not livemode:
+        raise Malformed("livemode: differs from what was expected")
 
 
 def _object(value: Any, place: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who pays: the model, an instance's key, and the subscriber of a request."""
+"""Who pays: the model, and the key of an instance."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from django.db.models import Model
 from . import conf
 
 
-def subscriber_model() -> type[Model]:
-    return apps.get_model(conf.subscriber_model())
+def get_subscriber_model() -> type[Model]:
+    """The model that pays; behind a proxy, the one that has the table."""
+    model = apps.get_model(conf.subscriber_model())
+    return model._meta.concrete_model or model
 
 
 def subscriber_key(subscriber: object) -> Any:
@@ -22,11 +24,12 @@ def subscriber_key(subscriber: object) -> Any:
     """
     if subscriber is None or isinstance(subscriber, AnonymousUser):
         return None
-    model = subscriber_model()
+    model = get_subscriber_model()
     if not isinstance(subscriber, model):
         raise TypeError(
             f"Expected an instance of {model._meta.label} (ENTITLEMENTS_SUBSCRIBER_MODEL), "
             f"got {type(subscriber).__name__}. If users are not your subscribers, "
             "set ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST."
         )
-    return subscriber.pk
+    # Not `pk`: a model that inherits from the subscriber's may count for itself.
+    return None if subscriber._state.adding else getattr(subscriber, model._meta.pk.attname)

@@ -11,19 +11,18 @@ import random
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from django.db import connections
 from django.utils import timezone
 
 from . import conf, mirror, stripe_client, transactions, windows
-from .budget import Allowance, Stopped
+from .budget import Allowance, Exhausted, Stopped
 from .changes import Cause
 from .exceptions import StripeUnavailable
 from .mirror import Holding
 from .models import ActiveEntitlement, Customer
 from .stripe_objects import Grant
-from .transactions import alias, primary
+from .transactions import primary
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +42,12 @@ class Payload:
 
 @dataclass(frozen=True)
 class News:
-    """What a batch of events says of one customer."""
+    """What a batch of events says of one customer. `hint`: that something may have changed; `urgent`: surely."""
 
     stripe_id: str
     payload: Payload | None = None
     hint: bool = False
+    urgent: bool = False
     deleted: bool = False
 
 
@@ -87,8 +87,8 @@ def apply_news(news: Sequence[News], *, livemode: bool) -> None:
 
     The caller owns the transaction and has locked nothing but events.
     """
-    now = timezone.now()
     customers = mirror.lock_by_stripe_id([item.stripe_id for item in news], livemode=livemode)
+    now = timezone.now()  # of the writers that waited for one another the last has the latest
     holdings = []
     for item in news:
         customer = customers[item.stripe_id]
@@ -97,12 +97,12 @@ def apply_news(news: Sequence[News], *, livemode: bool) -> None:
         if item.deleted:
             holdings.append(mirror.delete(customer, now=now, cause=Cause.EVENT))
             continue
-        if item.hint:
-            mirror.hint(customer, now=now, urgent=False)
+        if item.hint or item.urgent:
+            mirror.hint(customer, now=now, urgent=item.urgent)
         if item.payload is not None and _welcome(customer, item.payload, now=now):
-            mirror.set_window(customer, windows.payload_window(item.payload.created))
+            customer.window = windows.payload_window(item.payload.created)
             holdings.append(Holding(customer, item.payload.grants, Cause.EVENT))
-    mirror.settle(list(customers.values()), holdings)
+    mirror.save(list(customers.values()), holdings)
 
 
 def _welcome(customer: Customer, payload: Payload, *, now: datetime) -> bool:
@@ -112,7 +112,7 @@ def _welcome(customer: Customer, payload: Payload, *, now: datetime) -> bool:
         sent_at=payload.sent_at,
         complete=payload.complete,
         sole_of_its_second=payload.sole_of_its_second,
-        window=mirror.window(customer),
+        window=customer.window,
     )
     mirror.hint(customer, now=now, urgent=verdict.urgent)
     return verdict.applies
@@ -122,48 +122,46 @@ def sync_customer(customer: Customer) -> Synced:
     """Ask Stripe now what this customer holds, and make our rows equal to it.
 
     Waits for the call budget, 30 s in all. Raises `StripeUnavailable` (nothing changed, try again), `StripeRefused`,
-    or `RuntimeError` inside an atomic block. A deleted customer is not asked for.
+    `Customer.DoesNotExist`, `ValueError` for a customer of another account or mode than the configured one, and
+    `RuntimeError` inside an atomic block. A deleted customer is not asked for.
     """
     row = primary(Customer).get(pk=customer.pk)
+    if row.account or row.livemode is not conf.livemode():
+        raise ValueError(
+            f"{row.stripe_id} belongs to another account or mode than ENTITLEMENTS_STRIPE_API_KEY: "
+            "asking about it with this key would take its access away."
+        )
     if row.deleted_at is not None:
         return Synced(applied=False)
     fetch = Fetch(row.pk, row.stripe_id, row.version, row.hinted_at, began=timezone.now())
     return run_fetch(fetch, Allowance(seconds=SYNC_SECONDS))
 
 
-def claim_due(*, limit: int) -> list[Fetch]:
-    """Take the customers whose fetch is due, in the order of work. For LEASE nobody else takes them."""
+def claim_next() -> Fetch | None:
+    """Take the customer whose fetch is first in the order of work, `None` if none is due."""
     now = timezone.now()
     claim = uuid.uuid4().hex
-    skip = connections[alias()].features.has_select_for_update_skip_locked
-
-    def take() -> list[Customer]:
-        due = Customer.objects.using(alias()).in_mode(conf.livemode()).due(now)
-        rows = list(due.select_for_update(skip_locked=skip)[:limit])
-        primary(Customer).filter(pk__in=[row.pk for row in rows]).update(next_fetch_at=now + windows.LEASE, claim=claim)
-        return rows
-
-    return [
-        Fetch(row.pk, row.stripe_id, row.version, row.hinted_at, now, claim, row.next_fetch_at)
-        for row in transactions.write(take)
-    ]
+    row = transactions.write(lambda: mirror.claim_next(livemode=conf.livemode(), claim=claim, now=now))
+    if row is None:
+        return None
+    return Fetch(row.pk, row.stripe_id, row.version, row.hinted_at, now, claim, row.next_fetch_at)
 
 
 def run_fetch(fetch: Fetch, allowance: Allowance) -> Synced:
     """Ask Stripe, within the allowance, and apply the answer unless the customer moved on meanwhile.
 
-    Raises what `sync_customer` raises. After an error a claimed customer has its time back; one that met a server
-    error waits, longer each time.
+    Raises what `sync_customer` raises. After an error a claimed customer has its time back; one that was asked about
+    in vain waits, longer each time, so that others come before it.
     """
     transactions.refuse_open_transaction("Fetching a customer's entitlements")
     try:
-        answer = _ask(fetch, allowance)
+        told = _ask(fetch, allowance)
+        synced = transactions.write(lambda: _apply(fetch, told))
     except Exception as error:
         if fetch.claim:
-            wait = _is_about_this_customer(error)
-            transactions.write(lambda: _give_back(fetch, wait=wait))
+            longest = _longest_wait(error)
+            transactions.write(lambda: _give_back(fetch, longest=longest))
         raise
-    synced = transactions.write(lambda: _apply(fetch, answer))
     if synced.changed:
         logger.info("Fetched %s: %d granted, %d revoked.", fetch.stripe_id, len(synced.granted), len(synced.revoked))
     return synced
@@ -186,82 +184,99 @@ class _Unknown:
     """Stripe does not know the customer, in this account and mode."""
 
 
-_Answer = _Known | _Deleted | _Unknown
+_Told = _Known | _Deleted | _Unknown
 
 
-def _ask(fetch: Fetch, allowance: Allowance) -> _Answer:
+def _ask(fetch: Fetch, allowance: Allowance) -> _Told:
     """The whole truth. Nothing is taken away before Stripe has said that it knows the customer."""
     try:
         listing = stripe_client.list_active_entitlements(fetch.stripe_id, allowance)
-        if listing.grants or not primary(ActiveEntitlement).filter(customer_id=fetch.pk).exists():
-            return _Known(listing)
     except stripe_client.NoSuchCustomer:
-        listing = stripe_client.empty_listing()
+        listing = None
+    if listing and (listing.grants or not primary(ActiveEntitlement).filter(customer_id=fetch.pk).exists()):
+        return _Known(listing)
     try:
-        deleted = stripe_client.is_customer_deleted(fetch.stripe_id, allowance)
+        customer = stripe_client.retrieve_customer(fetch.stripe_id, allowance)
     except stripe_client.NoSuchCustomer:
         return _Unknown()
-    return _Deleted() if deleted else _Known(listing)
+    if customer.deleted:
+        return _Deleted()
+    return _Known(listing or stripe_client.Listing(grants=(), window=customer.window))
 
 
-def _apply(fetch: Fetch, answer: _Answer) -> Synced:
+def _apply(fetch: Fetch, told: _Told) -> Synced:
     now = timezone.now()
-    locked = mirror.lock([fetch.pk])
-    if not locked or locked[0].version != fetch.version or locked[0].deleted_at is not None:
-        logger.info("Discarded a fetch of %s: newer news came meanwhile.", fetch.stripe_id)
+    customer = mirror.lock(fetch.pk)
+    if customer is None or customer.deleted_at is not None:
         return Synced(applied=False)
-    customer = locked[0]
-    holding = _holding(customer, answer, now=now)
+    if customer.version != fetch.version:
+        logger.info("Discarded a fetch of %s: another state was applied meanwhile.", fetch.stripe_id)
+        customer.schedule = windows.overtaken(customer.schedule, now=now)
+        mirror.save_schedule(customer)
+        return Synced(applied=False)
+    holding = _holding(customer, told, now=now)
     customer.fetched_at = now
     customer.fetch_failures = 0
-    keys = mirror.settle([customer], [holding])[customer.pk]
-    if customer.deleted_at is None:
-        _plan_next(customer, fetch, changed=bool(keys), now=now)
-    known = not isinstance(answer, _Unknown)
-    return Synced(applied=True, known=known, granted=keys.gained, revoked=keys.lost)
+    keys = mirror.save([customer], [holding])[customer.pk]
+    if not isinstance(told, _Deleted):
+        customer.schedule = _next_schedule(customer, fetch, changed=bool(keys), now=now)
+        mirror.save_schedule(customer)
+    return Synced(applied=True, known=not isinstance(told, _Unknown), granted=keys.gained, revoked=keys.lost)
 
 
-def _holding(customer: Customer, answer: _Answer, *, now: datetime) -> Holding:
-    if isinstance(answer, _Deleted):
+def _holding(customer: Customer, told: _Told, *, now: datetime) -> Holding:
+    if isinstance(told, _Deleted):
         return mirror.delete(customer, now=now, cause=Cause.FETCH)
-    if isinstance(answer, _Unknown):
+    if isinstance(told, _Unknown):
         logger.error("Stripe does not know %s in this account and mode.", customer.stripe_id)
         customer.missing_since = customer.missing_since or now
         return Holding(customer, (), Cause.FETCH, confirmed_stay=True)
     customer.missing_since = None
-    held = mirror.window(customer)
-    mirror.set_window(customer, windows.raised(held, answer.listing.window))
-    return Holding(customer, answer.listing.grants, Cause.FETCH, confirmed_at=now)
+    customer.window = windows.raised(customer.window, told.listing.window)
+    return Holding(customer, told.listing.grants, Cause.FETCH, confirmed_at=now)
 
 
-def _plan_next(customer: Customer, fetch: Fetch, *, changed: bool, now: datetime) -> None:
-    new = windows.fetched(
-        mirror.schedule(customer),
+def _next_schedule(customer: Customer, fetch: Fetch, *, changed: bool, now: datetime) -> windows.Schedule:
+    every = conf.confirm_every()
+    if customer.missing_since is not None:
+        return windows.missing(
+            customer.schedule, missing_for=now - customer.missing_since, now=now, confirm_every=every
+        )
+    return windows.fetched(
+        customer.schedule,
         hinted_at_start=fetch.hinted_at,
         began=fetch.began,
         now=now,
         changed=changed,
-        confirm_after=conf.confirm_every() * random.uniform(0.9, 1),
+        confirm_after=every * random.uniform(0.9, 1),
     )
-    mirror.set_schedule(customer, new)
+
+
+def _longest_wait(error: Exception) -> timedelta | None:
+    """How long a customer may have to wait after this error; `None` if it was not even asked about.
+
+    A server error, or an answer that cannot be used, may be about this customer alone. Silence is more likely an
+    outage, after which nobody should wait long, but it too must not keep one customer first for ever.
+    """
+    if isinstance(error, Stopped | Exhausted) or (isinstance(error, StripeUnavailable) and error.status == 429):
+        return None
+    return windows.LEASE if isinstance(error, stripe_client.NoAnswer) else windows.LONGEST_WAIT
+
+
+def _give_back(fetch: Fetch, *, longest: timedelta | None) -> None:
+    """Undo a claim that is still ours."""
+    customer = mirror.lock(fetch.pk)
+    if customer is None or customer.deleted_at is not None or customer.claim != fetch.claim:
+        return
+    if longest is None:
+        customer.next_fetch_at = fetch.planned_at
+    else:
+        customer.fetch_failures = min(customer.fetch_failures + 1, 100)
+        customer.schedule = windows.failed(
+            customer.schedule,
+            hinted_at_start=fetch.hinted_at,
+            failures=customer.fetch_failures,
+            longest=longest,
+            now=timezone.now(),
+        )
     mirror.save_schedule(customer)
-
-
-def _is_about_this_customer(error: Exception) -> bool:
-    """Whether the next customer may well be answered: then it is this one that has to wait."""
-    if isinstance(error, StripeUnavailable):
-        return error.status is not None and error.status >= 500
-    return not isinstance(error, Stopped)
-
-
-def _give_back(fetch: Fetch, *, wait: bool) -> None:
-    """Undo a claim: the customer has the time that it had, or waits if it is the one that Stripe fails on."""
-    for customer in mirror.lock([fetch.pk]):
-        if customer.deleted_at is not None or customer.claim != fetch.claim:
-            continue
-        if wait:
-            customer.fetch_failures = min(customer.fetch_failures + 1, 100)
-            customer.next_fetch_at = timezone.now() + windows.wait_after_failure(customer.fetch_failures)
-        elif fetch.planned_at is not None:
-            customer.next_fetch_at = fetch.planned_at
-        mirror.save_schedule(customer)

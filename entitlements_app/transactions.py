@@ -49,18 +49,30 @@ def write(work: Callable[[], _T]) -> _T:
 
 def _once(work: Callable[[], _T]) -> _T:
     with transaction.atomic(using=alias()):
-        if not connections[alias()].features.has_select_for_update:
-            # Note [Write first]
-            # SQLite gives a transaction that has read before it writes no second chance: if somebody else wrote in
-            # between it fails at once, without waiting. A write, even of no row, waits its turn for the whole file.
-            primary(Customer).filter(pk=-1).update(version=0)
+        write_first()
         return work()
+
+
+def write_first() -> None:
+    """Make the open transaction's first statement a write, where that matters.
+
+    SQLite gives a transaction that has read before it writes no second chance: if somebody else wrote in between it
+    fails at once, without waiting. A write, even of no row, waits its turn for the whole file.
+    """
+    if not connections[alias()].features.has_select_for_update:
+        primary(Customer).filter(pk=-1).update(version=0)
 
 
 def _is_transient(error: OperationalError) -> bool:
     cause = error.__cause__
     sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     return sqlstate in _TRANSIENT_SQLSTATES or "locked" in str(error)
+
+
+def lock_or_skip(rows: models.QuerySet[_M]) -> models.QuerySet[_M]:
+    """Lock rows, leaving out those that another transaction holds, where the database can."""
+    skip = connections[alias()].features.has_select_for_update_skip_locked
+    return rows.select_for_update(skip_locked=skip)
 
 
 def refuse_open_transaction(what: str) -> None:

@@ -14,31 +14,18 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST
 
 from . import conf, inbox, reconcile, stripe_client, stripe_objects
 from .models import WebhookEvent
 from .stripe_client import SignatureInvalid
-from .stripe_objects import Malformed
+from .stripe_objects import Event, Malformed
 
 _View = Callable[[HttpRequest], HttpResponse]
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 2**20  # bytes
-
-
-# A refusal is a plain answer and no exception: what raises here would mail the admins for each stranger's request,
-# and under DEBUG show them the frames that hold the secrets.
-def _refuse(reason: str, *, status: int = 400) -> HttpResponse:
-    logger.warning("Refused a webhook: %s", reason)
-    return HttpResponse(reason, status=status, content_type="text/plain; charset=utf-8")
-
-
-def _not_configured(problem: str) -> HttpResponse:
-    logger.error("Every webhook is refused until the settings are mended: %s", problem)
-    return HttpResponse("This endpoint is not configured.", status=400, content_type="text/plain; charset=utf-8")
 
 
 def _non_atomic(view: _View) -> _View:
@@ -48,38 +35,61 @@ def _non_atomic(view: _View) -> _View:
     return view
 
 
+class _Refused(Exception):
+    """The request is refused with this answer."""
+
+    def __init__(self, answer: HttpResponse) -> None:
+        self.answer = answer
+
+
 @_non_atomic
-@sensitive_variables("secrets")
 @csrf_exempt
 @login_not_required
 @require_POST
 def webhook(request: HttpRequest) -> HttpResponse:
     """Receive one event. 200: stored. 400: not from Stripe, or no event. 413: over 1 MiB. 405: not a POST."""
     try:
-        secrets = conf.webhook_secrets()
-        conf.livemode()
+        event, sent_at = _read(request)
+    except _Refused as refused:
+        return refused.answer
+    stored = inbox.store(event, sent_at=sent_at)
+    _follow_up(stored)
+    return _plain(stored.stripe_id, status=200)
+
+
+def _read(request: HttpRequest) -> tuple[Event, int]:
+    """The verified event, and when Stripe signed it. The body stays in this frame, out of any later error report."""
+    try:
+        conf.check()
+        if not conf.webhook_secrets():
+            raise ImproperlyConfigured("ENTITLEMENTS_WEBHOOK_SECRETS is empty.")
     except ImproperlyConfigured as error:
-        return _not_configured(str(error))
-    if not secrets:
-        return _not_configured("ENTITLEMENTS_WEBHOOK_SECRETS is empty.")
+        logger.error("Every webhook is refused until the settings are mended: %s", error)
+        raise _Refused(_plain("This endpoint is not configured.", status=400)) from None
     try:
         body = request.read(MAX_BODY + 1)
     except UnreadablePostError:
-        return _refuse("The body could not be read.")
+        raise _refused("The body could not be read.") from None
     if len(body) > MAX_BODY:
-        return _refuse("The body is too large.", status=413)
+        raise _refused("The body is too large.", status=413)
     try:
         text = body.decode()
-        sent_at = stripe_client.verify(text, request.headers.get("Stripe-Signature", ""), secrets)
+        sent_at = stripe_client.verify(text, request.headers.get("Stripe-Signature", ""))
+        return stripe_objects.parse_event(text), sent_at
     except (SignatureInvalid, UnicodeDecodeError):
-        return _refuse("The signature does not match.")
-    try:
-        event = stripe_objects.parse_event(text)
+        raise _refused("The signature does not match.") from None
     except Malformed as error:
-        return _refuse(f"Not an event: {error}.")
-    stored = inbox.store(event, sent_at=sent_at)
-    _follow_up(stored)
-    return HttpResponse(stored.stripe_id, content_type="text/plain; charset=utf-8")
+        raise _refused(f"Not an event: {error}.") from None
+
+
+def _refused(reason: str, *, status: int = 400) -> _Refused:
+    """A plain answer: Django's own for an exception would mail the admins for each stranger's request."""
+    logger.warning("Refused a webhook: %s", reason)
+    return _Refused(_plain(reason, status=status))
+
+
+def _plain(text: str, *, status: int) -> HttpResponse:
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
 
 
 def _follow_up(event: WebhookEvent) -> None:

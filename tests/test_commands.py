@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -101,6 +102,16 @@ def test_a_run_takes_all_that_is_due(shop: Shop) -> None:
         shop.subscribe(stripe_id, "pro")
     assert "5 answered, 5 of them changed something" in run("entitlements_run")
     assert all(held(stripe_id) == {"export", "sso"} for stripe_id in customers)
+
+
+def test_while_calls_are_stopped_a_run_fails_even_if_nothing_is_due(shop: Shop, cus: str) -> None:
+    shop.stripe.fail_requests(401)
+    with pytest.raises(CommandError, match="refused the API key"):
+        run("entitlements_run")
+    Customer.objects.update(next_fetch_at=timezone.now() + timedelta(days=1))
+    with pytest.raises(CommandError, match="--resume"):
+        run("entitlements_run")
+    run("entitlements_run", "--resume")
 
 
 def test_resume_without_a_stop_is_no_error(shop: Shop) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
@@ -165,6 +165,18 @@ def test_the_site_s_function_may_be_sync_or_async(served_by: Any, function: str,
     settings.ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = f"tests.testapp.views.{function}"
     assert served_by.get(path, entitled()).status_code == 200
     assert served_by.get(path, unlinked()).status_code == 403
+
+
+def test_an_async_gate_asks_the_request_s_user_and_not_the_session_s() -> None:
+    """As after impersonation by a middleware that replaced `request.user` only."""
+    from tests.testapp.views import decorated_async
+
+    request = RequestFactory().get("/")
+    request.user = unlinked()
+    with pytest.raises(PermissionDenied):
+        async_to_sync(decorated_async)(request)
+    request.user = AnonymousUser()
+    assert async_to_sync(decorated_async)(request).status_code == 302
 
 
 def test_a_subscriber_of_the_wrong_model_is_an_error_and_no_denial(settings: Any) -> None:

@@ -320,6 +320,42 @@ def test_retries_double_up_to_an_hour_and_end_as_failed(acme: Any, clock: Any) -
     assert attempts() == [(8, "failed")]
 
 
+def test_an_event_that_fails_for_good_has_its_customer_fetched_instead(clock: Any) -> None:
+    store_only(summary("cus_bad", "sso", created=NOW))
+    WebhookEvent.objects.update(payload={"entitlements": "not a list"}, attempts=7)
+    clock.shift(61)
+    call_command("entitlements_run")
+    assert attempts() == [(8, "failed")]
+    assert hint_of("cus_bad")[0]
+
+
+def test_an_event_that_failed_counts_when_stripe_is_made_to_send_it_again(acme: Any) -> None:
+    event = summary("cus_acme", "sso", created=NOW)
+    store_only(event)
+    WebhookEvent.objects.update(status="failed", attempts=8, error="a release that was broken", payload=None)
+    deliver(event)
+    assert held() == {"sso"}
+    assert attempts() == [(0, "processed")]
+
+
+def test_an_event_that_was_ignored_by_mistake_counts_when_it_is_sent_again(acme: Any, settings: Any) -> None:
+    settings.ENTITLEMENTS_LIVEMODE = True
+    event = summary("cus_acme", "sso", created=NOW)
+    deliver(event)
+    assert attempts() == [(0, "ignored")]
+    settings.ENTITLEMENTS_LIVEMODE = False
+    deliver(event)
+    assert held() == {"sso"}
+
+
+def test_a_processed_event_stays_processed_when_it_is_sent_again(acme: Any) -> None:
+    event = summary("cus_acme", "sso", created=NOW)
+    deliver(event)
+    settled()
+    deliver(event)
+    assert hint_of() == (False, False, 7 * 86_400)
+
+
 def test_a_redelivery_of_a_pending_event_is_another_try(acme: Any) -> None:
     event = summary("cus_acme", "sso", created=NOW)
     store_only(event)

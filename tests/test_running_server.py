@@ -10,13 +10,21 @@ import pytest
 
 from entitlements_app.linking import link
 from entitlements_app.models import WebhookEvent
-from tests.delivery import PAYLOADS, signature
+from entitlements_app.testing import StripeSimulator
+from tests.delivery import PAYLOADS, SECRET, signature
 from tests.rows import customer, effective, held, make_subscriber
 from tests.server import Server
 from tests.shop import Shop
 from tests.threads import closed
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def stripe() -> Iterator[StripeSimulator]:
+    """One that tries again for as long as a busy machine may need to start a server."""
+    with StripeSimulator(webhook_secret=SECRET, retry_delays=(0.5, 1, 2, 4, 8, 16, 32)) as simulator:
+        yield simulator
 
 
 @pytest.fixture

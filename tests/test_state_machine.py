@@ -210,7 +210,7 @@ def test_whatever_happens_we_end_with_what_stripe_says() -> None:
     run_state_machine_as_test(
         Site,
         settings=settings(
-            max_examples=int(SOAK or 60),
+            max_examples=int(SOAK or 30),
             stateful_step_count=30,
             # The same cases each time; a soak looks for new ones.
             derandomize=SOAK is None,

@@ -9,8 +9,9 @@ from io import StringIO
 from typing import Any
 
 import pytest
+import time_machine
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
@@ -21,7 +22,7 @@ from entitlements_app.testing import StripeSimulator
 from tests.delivery import deliver, summary
 from tests.rows import customer, effective, held, log, make_subscriber
 from tests.shop import Shop
-from tests.threads import Crowd
+from tests.threads import Crowd, wait_for_backends
 
 pytestmark = pytest.mark.django_db
 
@@ -229,6 +230,7 @@ def test_of_a_customer_that_stripe_does_not_know_only_the_unconfirmed_is_withdra
     assert (synced.granted, synced.revoked) == (frozenset(), {"new"})
     assert held("cus_elsewhere") == {"old"}
     assert customer("cus_elsewhere").missing_since is not None
+    assert 3590 < in_seconds("cus_elsewhere") <= 3600
     assert ("revoked", "new", "fetch", True) in log()
 
 
@@ -324,15 +326,64 @@ def test_a_server_error_makes_its_customer_wait_longer_each_time(shop: Shop, cus
     assert customer(cus).fetch_failures == 0
 
 
-@pytest.mark.parametrize(
-    "break_it", [lambda stripe: stripe.fail_requests(429), lambda stripe: stripe.drop_connections()]
-)
-def test_after_429_or_a_lost_connection_the_customer_has_its_time_back(shop: Shop, cus: str, break_it: Break) -> None:
+def test_after_429_the_customer_has_its_time_back(shop: Shop, cus: str) -> None:
     settle(cus)
     planned = customer(cus).next_fetch_at
-    break_it(shop.stripe)
+    shop.stripe.fail_requests(429)
     assert "ended early" in run()
     assert customer(cus).next_fetch_at == planned
+
+
+def another_due(shop: Shop) -> str:
+    stripe_id = shop.customer()
+    link(make_subscriber(), stripe_id)
+    shop.subscribe(stripe_id, "pro")
+    return stripe_id
+
+
+def test_a_customer_whose_answer_cannot_be_used_does_not_hold_up_the_others(shop: Shop, cus: str) -> None:
+    other = another_due(shop)
+    shop.stripe.fail_requests(409, path=LIST)
+    assert "1 answered, 1 of them changed something, 1 failed" in run()
+    assert held(other) == {"sso", "export"}
+    assert 50 < in_seconds(cus) <= 60
+
+
+def test_after_a_lost_connection_another_customer_is_first(shop: Shop, cus: str) -> None:
+    other = another_due(shop)
+    shop.stripe.drop_connections()
+    assert "ended early" in run()
+    AccountState.objects.update(next_call_at=None)
+    assert "1 answered, 1 of them changed something, 0 failed" in run()
+    assert held(other) == {"sso", "export"}
+    assert 50 < in_seconds(cus) <= 60
+
+
+def test_by_hand_one_customer_s_server_error_does_not_hold_up_the_others(shop: Shop, cus: str) -> None:
+    other = another_due(shop)
+    shop.stripe.fail_requests(500)
+    with pytest.raises(CommandError):
+        call_command("entitlements_sync", "--marked", stdout=StringIO())
+    assert held(other) == {"sso", "export"}
+
+
+def test_a_customer_of_another_mode_or_account_is_not_asked_about_with_this_key(shop: Shop) -> None:
+    live = link(make_subscriber(), "cus_live", livemode=True)
+    connected = link(make_subscriber(), "cus_connected", account="acct_1")
+    shop.calls()
+    for elsewhere in (live, connected):
+        with pytest.raises(ValueError, match="another account or mode"):
+            sync_customer(elsewhere)
+    assert shop.calls() == []
+
+
+def test_a_malformed_setting_of_fetching_refuses_webhooks_and_costs_no_call(
+    shop: Shop, cus: str, settings: Any
+) -> None:
+    settings.ENTITLEMENTS_CONFIRM_EVERY = 7
+    shop.calls()
+    assert deliver(summary(cus, "sso")).status_code == 400
+    assert shop.calls() == []
 
 
 def test_without_a_key_nothing_is_asked_and_events_still_count(cus: str, settings: Any) -> None:
@@ -412,10 +463,60 @@ def test_a_worker_that_died_is_replaced_after_its_lease(shop: Shop, cus: str) ->
     from entitlements_app import sync
 
     settle(cus)
-    assert len(sync.claim_due(limit=1)) == 1
+    assert sync.claim_next() is not None
     assert 290 < in_seconds(cus) <= 300
     Customer.objects.update(next_fetch_at=timezone.now())
     assert "1 answered" in run()
+
+
+def test_a_fetch_does_not_make_an_older_payload_welcome_again(shop: Shop, cus: str) -> None:
+    """No `Date`, and our clock is an hour behind Stripe's."""
+    shop.stripe.clock.advance(3600)
+    now = shop.stripe.clock.seconds
+    not_due(cus)
+    shop.subscribe(cus, "pro")
+    deliver(summary(cus, "sso", "export", created=now), t=now)
+    shop.stripe.no_date()
+    sync_customer(customer(cus))
+    not_due(cus)
+    deliver(summary(cus, "stale", created=now - 10), t=now)
+    assert held(cus) == {"sso", "export"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_answer_counts_from_when_it_was_asked_for(shop: Shop, cus: str) -> None:
+    """Asked ten seconds after the news, answered two minutes later: it may be as old as the question."""
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+        Customer.objects.update(hinted_at=timezone.now())
+        clock.shift(10)
+        with shop.stripe.hold("GET", LIST) as in_flight:
+            crowd = Crowd().start(lambda: sync_customer(customer(cus)))
+            in_flight.wait_for_request()
+            clock.shift(120)
+            in_flight.release()
+            crowd.join()
+        assert customer(cus).hinted_at is not None
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.postgresql
+def test_an_answer_waits_for_whoever_holds_the_customer(shop: Shop, cus: str) -> None:
+    shop.subscribe(cus, "pro")
+    not_due(cus)
+    writer = connection.copy()
+    writer.set_autocommit(False)
+    with shop.stripe.hold("GET", LIST) as in_flight:
+        crowd = Crowd().start(lambda: sync_customer(customer(cus)))
+        in_flight.wait_for_request()
+        with writer.cursor() as cursor:
+            cursor.execute("UPDATE entitlements_app_customer SET version = version + 1")
+        in_flight.release()
+        wait_for_backends(1)
+        writer.commit()
+        writer.close()
+        crowd.join()
+    assert effective() == []
+    assert customer(cus).version == 1
 
 
 # --- after a webhook

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import time_machine
+from django import VERSION
 from django.db import connection, connections
 from django.test import Client
 from django.urls import reverse
+from django.utils.log import AdminEmailHandler
 
 from entitlements_app.models import ActiveEntitlement, Customer, WebhookEvent
 from tests.delivery import (
@@ -203,6 +205,33 @@ def test_under_debug_a_refusal_shows_no_secret(settings: Any) -> None:
     assert len(response.content) < 100
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("debug", [True, False])
+def test_an_error_report_shows_neither_secret_nor_body(settings: Any, mailoutbox: Any, debug: bool) -> None:
+    """The table is gone, so that storing fails: Django shows a page with frames, or mails it to the admins."""
+    settings.DEBUG = debug
+    settings.ADMINS = [("admin", "admin@example.com")] if VERSION < (6, 0) else ["admin@example.com"]
+    settings.ENTITLEMENTS_STRIPE_API_KEY = "sk_test_private"
+    logger, handler = logging.getLogger("django.request"), AdminEmailHandler(include_html=True)
+    logger.addHandler(handler)
+    event = envelope_of("customer.deleted", {"id": "cus_a", "object": "customer", "email": "ann@example.com"})
+    body = json.dumps(event).encode()
+    client = Client(raise_request_exception=False)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE entitlements_app_webhookevent RENAME TO out_of_the_way")
+        response = post(body, signature(body), client=client)
+    finally:
+        logger.removeHandler(handler)
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE out_of_the_way RENAME TO entitlements_app_webhookevent")
+    assert response.status_code == 500
+    shown = response.content.decode() + "".join(str(mail.message()) for mail in mailoutbox)
+    assert "entitlements_app" in shown
+    for private in (SECRET, "sk_test_private", "ann@example.com"):
+        assert private not in shown
+
+
 def test_no_log_line_holds_a_secret_or_a_body(caplog: Any) -> None:
     caplog.set_level(logging.DEBUG)
     post(b'{"id": "evt_private"}', "t=1,v1=0")
@@ -279,6 +308,7 @@ STRANGE_OBJECTS: dict[str, dict[str, Any]] = {
     "a customer of 5,000 letters": with_object(customer="c" * 5000),
     "NUL in the customer": with_object(customer="cus_\x00"),
     "the other mode inside": with_object(livemode=True),
+    "a row of the other mode": with_row(livemode=True),
     "no entitlements": with_object(entitlements=None),
     "entitlements as a list": with_object(entitlements=[]),
     "no rows": with_list(data=None),
@@ -312,7 +342,8 @@ def test_a_strange_object_is_recorded_as_failed_and_grants_nothing(event: dict[s
 
 def test_a_summary_that_cannot_be_read_has_its_customer_fetched_instead() -> None:
     deliver(with_list(data=None))
-    assert Customer.objects.marked().get().stripe_id == "cus_a"
+    customer = Customer.objects.marked().get()
+    assert (customer.stripe_id, customer.urgent) == ("cus_a", True)
 
 
 def test_a_thin_notification_is_ignored_and_the_remedy_logged(caplog: Any) -> None:

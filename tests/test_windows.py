@@ -13,13 +13,16 @@ from entitlements_app.windows import (
     Schedule,
     Verdict,
     Window,
+    backoff,
+    failed,
     fetch_window,
     fetched,
     hinted,
     judge,
+    missing,
+    overtaken,
     payload_window,
     raised,
-    wait_after_failure,
 )
 
 APPLY, CHECK, NOW, LATER = Verdict.APPLY, Verdict.APPLY_AND_CHECK, Verdict.FETCH_NOW, Verdict.FETCH_LATER
@@ -110,6 +113,7 @@ WEEK = timedelta(days=7)
         ("urgent news", Schedule(None, False, T + WEEK), True, Schedule(T, True, T)),
         ("urgent stays urgent", Schedule(T - SECOND, True, T - SECOND), False, Schedule(T, True, T - SECOND)),
         ("never later than planned", Schedule(None, False, T + SECOND), False, Schedule(T, False, T + SECOND)),
+        ("a clock behind another worker's", Schedule(T + SECOND, True, T), True, Schedule(T + SECOND, True, T)),
         ("urgent news of one being fetched", Schedule(None, False, T + LEASE), True, Schedule(T, True, T)),
     ],
 )
@@ -134,6 +138,7 @@ SETTLED = T - SETTLE
         ("news came meanwhile", T, LONG_AGO, False, False, LEASE, Schedule(T, False, T + SETTLE)),
         ("first news came meanwhile", T, None, True, False, LEASE, Schedule(T, False, T + SETTLE)),
         ("urgent news came meanwhile", T, LONG_AGO, False, True, 0 * LEASE, Schedule(T, True, T)),
+        ("urgent news, and another worker asks", T, LONG_AGO, False, True, LEASE, Schedule(T, True, T)),
     ],
 )
 def test_only_a_late_unhurried_unchanged_answer_settles(
@@ -150,6 +155,26 @@ def test_only_a_late_unhurried_unchanged_answer_settles(
     assert got == after, case
 
 
-def test_a_customer_that_stripe_fails_on_waits_longer_each_time_but_at_most_an_hour() -> None:
-    waits = [wait_after_failure(failures) / SETTLE for failures in (1, 2, 3, 6, 7, 100)]
-    assert waits == [1, 2, 4, 32, LONGEST_WAIT / SETTLE, LONGEST_WAIT / SETTLE]
+def test_waits_double_up_to_an_hour() -> None:
+    minutes = [backoff(failures) / timedelta(minutes=1) for failures in (1, 2, 3, 6, 7, 100)]
+    assert minutes == [1, 2, 4, 32, 60, 60]
+    assert backoff(9, longest=LEASE) == LEASE
+
+
+def test_news_during_a_fetch_that_fails_do_not_wait_long() -> None:
+    before = Schedule(T, True, T)
+    waits = {"longest": LONGEST_WAIT, "failures": 9, "now": T}
+    assert failed(before, hinted_at_start=T, **waits) == Schedule(T, True, T + LONGEST_WAIT)
+    assert failed(before, hinted_at_start=None, **waits) == Schedule(T, True, T + SETTLE)
+
+
+@pytest.mark.parametrize(("hours", "wait"), [(0, 1), (1, 1), (5, 5), (24 * 30, 24 * 7)])
+def test_a_customer_that_stripe_does_not_know_is_asked_for_ever_more_rarely(hours: int, wait: int) -> None:
+    before = Schedule(LONG_AGO, True, T)
+    after = missing(before, missing_for=timedelta(hours=hours), now=T, confirm_every=WEEK)
+    assert after == Schedule(LONG_AGO, False, T + timedelta(hours=wait))
+
+
+def test_after_a_dropped_answer_stripe_is_asked_again_soon() -> None:
+    assert overtaken(Schedule(None, False, T + WEEK), now=T) == Schedule(None, False, T + SETTLE)
+    assert overtaken(Schedule(T, True, T + LEASE), now=T) == Schedule(T, True, T)

@@ -72,7 +72,7 @@ def closed(table: str) -> Iterator[Callable[[int], None]]:
         blocker.set_autocommit(False)
         with blocker.cursor() as cursor:
             cursor.execute(f"LOCK TABLE entitlements_app_{table} IN EXCLUSIVE MODE")
-        yield _wait_for_backends
+        yield wait_for_backends
         blocker.commit()
     finally:
         blocker.close()
@@ -89,7 +89,7 @@ def _closed_file() -> Iterator[Callable[[int], None]]:
         blocker.close()
 
 
-def _wait_for_backends(number: int) -> None:
+def wait_for_backends(number: int) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         with connection.cursor() as cursor:

@@ -26,6 +26,7 @@ if apps.is_installed("rest_framework"):
         path("api/gated/", api.Gated.as_view()),
         path("api/token/", api.TokenGated.as_view()),
         path("api/needs-both/", api.NeedsBoth.as_view()),
+        path("api/not-for-payers/", api.NotForPayers.as_view()),
         path("api/undeclared/", api.Undeclared.as_view()),
         path("api/declares-nothing/", api.DeclaresNothing.as_view()),
         path("api/declares-a-list/", api.DeclaresAList.as_view()),

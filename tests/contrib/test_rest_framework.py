@@ -50,6 +50,11 @@ def test_all_declared_keys_are_needed() -> None:
     assert Sync().get("/api/needs-both/", both).status_code == 200
 
 
+def test_turned_round_it_answers_the_same_for_an_object() -> None:
+    assert Sync().get("/api/not-for-payers/", entitled()).status_code == 403
+    assert Sync().get("/api/not-for-payers/", unlinked()).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["undeclared", "declares-nothing", "declares-a-list", "declares-empty-text"])
 def test_a_view_that_declares_no_key_is_an_error_and_no_open_door(path: str) -> None:
     with pytest.raises(ImproperlyConfigured, match="entitlement_required"):

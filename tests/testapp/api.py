@@ -38,6 +38,16 @@ class NeedsBoth(Gated):
     entitlement_required = (KEY, "sso")
 
 
+class NotForPayers(Gated):
+    """An advertisement, object by object."""
+
+    permission_classes = [~HasEntitlement]
+
+    def get(self, request: Request) -> Response:
+        self.check_object_permissions(request, request.user)
+        return Response("open")
+
+
 class Undeclared(APIView):
     permission_classes = [HasEntitlement]
 

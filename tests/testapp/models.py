@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.contrib.auth.models import User
 from django.db import models
 
 
@@ -14,3 +15,10 @@ class Organisation(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Staffer(User):
+    """Inherits from the usual subscriber and counts for itself."""
+
+    number = models.AutoField(primary_key=True)
+    user_ptr = models.OneToOneField(User, models.CASCADE, parent_link=True)

@@ -23,6 +23,10 @@ class HasEntitlement(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         return get_request_entitlements(request).has_all(*_declared(view))
 
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        """The same answer: DRF's default, yes, would turn into no under `~`."""
+        return self.has_permission(request, view)
+
 
 def _declared(view: Any) -> tuple[str, ...]:
     declared = getattr(view, "entitlement_required", None)

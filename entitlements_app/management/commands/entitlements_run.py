@@ -28,7 +28,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _run(self, *, resume: bool, quiet: bool) -> None:
-        conf.check_all()
+        conf.check()
         deadline = time.monotonic() + RUN_SECONDS
         if resume and not budget.resume():
             self.stdout.write("Calls to Stripe were not stopped.")
@@ -41,7 +41,7 @@ class Command(BaseCommand):
         report = reconcile.fetch_due(deadline=deadline)
         if not quiet:
             self.stdout.write(report.as_line())
-        if report.stopped:
-            raise CommandError(report.problem)
+        if report.stopped or budget.stopped_reason():
+            raise CommandError(report.problem or budget.STOPPED)
         if report.problem:
             self.stderr.write(self.style.WARNING(f"Fetching ended early. {report.problem}"))

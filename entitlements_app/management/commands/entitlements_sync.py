@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from entitlements_app import conf, reconcile, sync
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.models import Customer
+from entitlements_app.transactions import alias
 
 
 class Command(BaseCommand):
@@ -53,9 +54,8 @@ class Command(BaseCommand):
 
     def _known(self, stripe_ids: list[str]) -> list[Customer]:
         mode = "live" if conf.livemode() else "test"
-        rows = {
-            row.stripe_id: row for row in Customer.objects.in_mode(conf.livemode()).filter(stripe_id__in=stripe_ids)
-        }
+        customers = Customer.objects.using(alias()).in_mode(conf.livemode())
+        rows = {row.stripe_id: row for row in customers.filter(stripe_id__in=stripe_ids)}
         unknown = [stripe_id for stripe_id in stripe_ids if stripe_id not in rows]
         if unknown:
             raise CommandError(

@@ -1,0 +1,64 @@
+"""Writes that meet: what is tried again, and what is the caller's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from django.db import OperationalError, transaction
+
+from entitlements_app import transactions
+from entitlements_app.linking import link
+from entitlements_app.models import Customer
+from tests.rows import make_subscriber
+from tests.threads import Crowd
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.postgresql
+def test_a_deadlock_is_tried_again() -> None:
+    one, two = (link(make_subscriber(), f"cus_{name}").pk for name in "ab")
+    tries = []
+
+    def crosswise(first: int, second: int) -> Callable[[], None]:
+        def work() -> None:
+            tries.append(first)
+            Customer.objects.filter(pk=first).update(version=1)
+            while len(tries) < 2:
+                time.sleep(0.01)
+            time.sleep(0.2)
+            Customer.objects.filter(pk=second).update(version=1)
+
+        return lambda: transactions.write(work)
+
+    Crowd().start(crosswise(one, two), crosswise(two, one)).join()
+    assert len(tries) == 3
+
+
+def test_a_lock_that_stays_is_given_up_after_three_tries_and_at_once_in_a_caller_s_transaction() -> None:
+    tries = []
+
+    def work() -> None:
+        tries.append(1)
+        raise OperationalError("database is locked")
+
+    with pytest.raises(OperationalError):
+        transactions.write(work)
+    assert len(tries) == 3
+    with pytest.raises(OperationalError), transaction.atomic():
+        transactions.write(work)
+    assert len(tries) == 4
+
+
+def test_another_error_is_not_tried_again() -> None:
+    tries = []
+
+    def work() -> None:
+        tries.append(1)
+        raise OperationalError("disk full")
+
+    with pytest.raises(OperationalError):
+        transactions.write(work)
+    assert len(tries) == 1
