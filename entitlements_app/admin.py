@@ -33,15 +33,7 @@ class ReadOnlyAdmin(_ModelAdmin):
 
 @admin.register(Customer)
 class CustomerAdmin(ReadOnlyAdmin):
-    list_display = (
-        "stripe_id",
-        "livemode",
-        "subscriber",
-        "hinted_at",
-        "next_fetch_at",
-        "fetched_at",
-        "deleted_at",
-    )
+    list_display = ("stripe_id", "subscriber", "fetched_at", "hinted_at", "next_fetch_at", "deleted_at", "livemode")
     list_filter = ("livemode", "urgent")
     list_select_related = ("subscriber",)
     search_fields = ("stripe_id",)
@@ -85,15 +77,7 @@ class EntitlementChangeAdmin(ReadOnlyAdmin):
 
 @admin.register(WebhookEvent)
 class WebhookEventAdmin(ReadOnlyAdmin):
-    list_display = (
-        "stripe_id",
-        "type",
-        "status",
-        "customer_stripe_id",
-        "created_by_stripe",
-        "received_at",
-        "attempts",
-    )
+    list_display = ("received_at", "status", "type", "customer_stripe_id", "created_by_stripe", "stripe_id")
     list_filter = ("status", "livemode")
     search_fields = ("stripe_id", "customer_stripe_id")
     ordering = ("-pk",)

@@ -49,7 +49,7 @@ def store(event: Event, *, sent_at: int | None) -> WebhookEvent:
         payload=event.summary.as_payload() if event.summary and status != Status.IGNORED else None,
         status=status,
         error=event.problem,
-        next_attempt_at=timezone.now() + backoff(1),
+        next_attempt_at=timezone.now() + backoff(1) if status == Status.PENDING else None,
     )
     stored = transactions.write(lambda: _insert(row))
     _log_strange(event, stored)
@@ -173,7 +173,8 @@ def _record_failure(pk: int, reason: str) -> WebhookEvent | None:
     event.error = reason
     if event.attempts >= ATTEMPTS:
         event.status = Status.FAILED
-    event.save(using=alias(), update_fields=["error", "status"])
+        event.next_attempt_at = None
+    event.save(using=alias(), update_fields=["error", "status", "next_attempt_at"])
     return event if event.status == Status.FAILED else None
 
 
@@ -183,7 +184,7 @@ def _apply(pks: Sequence[int]) -> int:
     for livemode in {event.livemode for event in events}:
         sync.apply_news(_news(event for event in events if event.livemode is livemode), livemode=livemode)
     primary(WebhookEvent).filter(pk__in=[event.pk for event in events]).update(
-        status=Status.PROCESSED, processed_at=timezone.now(), error=""
+        status=Status.PROCESSED, processed_at=timezone.now(), next_attempt_at=None, error=""
     )
     return len(events)
 

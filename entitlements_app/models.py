@@ -42,7 +42,7 @@ class CustomerQuerySet(models.QuerySet["Customer"]):
 class Customer(models.Model):
     """A Stripe customer, from the first event or link that names it."""
 
-    stripe_id = models.CharField(_("Stripe id"), max_length=ID_LENGTH)
+    stripe_id = models.CharField(_("Stripe ID"), max_length=ID_LENGTH)
     account = models.CharField(
         _("account"), max_length=ID_LENGTH, default="", blank=True, help_text=_("Empty for the site's own.")
     )
@@ -64,7 +64,9 @@ class Customer(models.Model):
     window_to = models.BigIntegerField(
         _("window to"), null=True, help_text=_("Stripe seconds: what we hold is no newer than this.")
     )
-    hinted_at = models.DateTimeField(_("hinted at"), null=True, help_text=_("Last news that no fetch has settled yet."))
+    hinted_at = models.DateTimeField(
+        _("last news at"), null=True, help_text=_("Of news that no fetch has settled yet.")
+    )
     urgent = models.BooleanField(_("urgent"), default=False)
     next_fetch_at = models.DateTimeField(_("next fetch at"), null=True, default=timezone.now)
     claim = models.CharField(max_length=32, default="", editable=False)
@@ -74,7 +76,7 @@ class Customer(models.Model):
         _("missing since"), null=True, help_text=_("Stripe says that it does not know this customer.")
     )
     deleted_at = models.DateTimeField(_("deleted at"), null=True)
-    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
 
     objects = CustomerQuerySet.as_manager()
 
@@ -121,7 +123,7 @@ class Customer(models.Model):
 class Feature(models.Model):
     """A Stripe feature. A row with an empty name is a placeholder: a grant named it before the catalogue did."""
 
-    stripe_id = models.CharField(_("Stripe id"), max_length=ID_LENGTH)
+    stripe_id = models.CharField(_("Stripe ID"), max_length=ID_LENGTH)
     account = models.CharField(_("account"), max_length=ID_LENGTH, default="", blank=True)
     livemode = models.BooleanField(_("live mode"))
     lookup_key = models.CharField(_("lookup key"), max_length=ID_LENGTH)
@@ -176,9 +178,9 @@ class ActiveEntitlement(models.Model):
     feature = models.ForeignKey(
         Feature, verbose_name=_("feature"), on_delete=models.PROTECT, related_name="active_entitlements"
     )
-    stripe_id = models.CharField(_("Stripe id"), max_length=ID_LENGTH)
+    stripe_id = models.CharField(_("Stripe ID"), max_length=ID_LENGTH)
     lookup_key = models.CharField(_("lookup key"), max_length=ID_LENGTH)
-    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
     confirmed_at = models.DateTimeField(
         _("confirmed at"), null=True, help_text=_("When a fetch first confirmed what an event had said.")
     )
@@ -261,7 +263,7 @@ class WebhookEvent(models.Model):
         IGNORED = "ignored", _("ignored")
         FAILED = "failed", _("failed")
 
-    stripe_id = models.CharField(_("Stripe id"), max_length=ID_LENGTH)
+    stripe_id = models.CharField(_("Stripe ID"), max_length=ID_LENGTH)
     account = models.CharField(_("account"), max_length=ID_LENGTH, default="", blank=True)
     livemode = models.BooleanField(_("live mode"))
     type = models.CharField(_("type"), max_length=ID_LENGTH)

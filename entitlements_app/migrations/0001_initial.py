@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
             name="Customer",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("stripe_id", models.CharField(max_length=255, verbose_name="Stripe id")),
+                ("stripe_id", models.CharField(max_length=255, verbose_name="Stripe ID")),
                 (
                     "account",
                     models.CharField(
@@ -73,7 +73,7 @@ class Migration(migrations.Migration):
                 (
                     "hinted_at",
                     models.DateTimeField(
-                        help_text="Last news that no fetch has settled yet.", null=True, verbose_name="hinted at"
+                        help_text="Of news that no fetch has settled yet.", null=True, verbose_name="last news at"
                     ),
                 ),
                 ("urgent", models.BooleanField(default=False, verbose_name="urgent")),
@@ -93,7 +93,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("deleted_at", models.DateTimeField(null=True, verbose_name="deleted at")),
-                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="created at")),
                 (
                     "subscriber",
                     models.ForeignKey(
@@ -167,7 +167,7 @@ class Migration(migrations.Migration):
             name="Feature",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("stripe_id", models.CharField(max_length=255, verbose_name="Stripe id")),
+                ("stripe_id", models.CharField(max_length=255, verbose_name="Stripe ID")),
                 ("account", models.CharField(blank=True, default="", max_length=255, verbose_name="account")),
                 ("livemode", models.BooleanField(verbose_name="live mode")),
                 ("lookup_key", models.CharField(max_length=255, verbose_name="lookup key")),
@@ -197,9 +197,9 @@ class Migration(migrations.Migration):
             name="ActiveEntitlement",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("stripe_id", models.CharField(max_length=255, verbose_name="Stripe id")),
+                ("stripe_id", models.CharField(max_length=255, verbose_name="Stripe ID")),
                 ("lookup_key", models.CharField(max_length=255, verbose_name="lookup key")),
-                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="created at")),
                 (
                     "confirmed_at",
                     models.DateTimeField(
@@ -254,7 +254,7 @@ class Migration(migrations.Migration):
             name="WebhookEvent",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("stripe_id", models.CharField(max_length=255, verbose_name="Stripe id")),
+                ("stripe_id", models.CharField(max_length=255, verbose_name="Stripe ID")),
                 ("account", models.CharField(blank=True, default="", max_length=255, verbose_name="account")),
                 ("livemode", models.BooleanField(verbose_name="live mode")),
                 ("type", models.CharField(max_length=255, verbose_name="type")),
