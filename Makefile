@@ -1,4 +1,4 @@
-# make demo        the example project with a simulated Stripe; PORT=8001 make demo takes another port
+# make demo        the example project with a simulated Stripe; PORT=8001 make demo takes other ports
 # make demo-check  the same story without a person
 # make test        all tests, on SQLite and PostgreSQL; ARGS="-k webhook" is passed on to pytest
 # make lint        format, lint, types, imports
@@ -12,8 +12,20 @@ READY := .venv/ready
 # What a shell has set for another project is not for this one.
 unexport DJANGO_SETTINGS_MODULE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: demo demo-check test lint
+# Only a Python that was asked for, or is about to make the environment, has to be new enough.
+define CHECK_PYTHON
+	@test -n "$(strip $(PYTHON))" || { echo "PYTHON is empty. Name one: make demo PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is not. Name one: make demo PYTHON=python3.12" >&2; \
+		exit 1; \
+	}
+endef
+
+.PHONY: help demo demo-check test lint check-python
 .NOTPARALLEL:
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 demo: $(READY)
 	@$(BIN)/python manage.py demo
@@ -23,7 +35,7 @@ demo-check: $(READY)
 	@$(BIN)/python -m example_project.demo_check
 
 test: $(READY)
-	@for setup in \
+	@passed=0; for setup in \
 		"TEST_DATABASE=sqlite" \
 		"TEST_DATABASE=postgresql" \
 		"TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation" \
@@ -31,7 +43,9 @@ test: $(READY)
 	do \
 		echo "== Tests, $$setup =="; \
 		env $$setup $(BIN)/pytest -q -n auto $(ARGS) || { echo "make test: FAILED with $$setup" >&2; exit 1; }; \
-	done
+		passed=$$((passed + 1)); \
+	done; \
+	echo "make test: all $$passed set-ups passed"
 
 lint: $(READY)
 	@echo "== ruff format =="; $(BIN)/ruff format --check .
@@ -39,11 +53,11 @@ lint: $(READY)
 	@echo "== mypy =="; $(BIN)/mypy
 	@echo "== lint-imports =="; $(BIN)/lint-imports
 
-$(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "Python 3.11 or newer is needed, and $(PYTHON) is not. Name one: make demo PYTHON=python3.12" >&2; \
-		exit 1; \
-	}
+check-python:
+	$(CHECK_PYTHON)
+
+$(READY): pyproject.toml $(if $(filter-out file,$(origin PYTHON)),| check-python)
+	$(CHECK_PYTHON)
 	@echo "Making the environment in .venv; the first time takes a minute or two."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

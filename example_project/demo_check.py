@@ -159,6 +159,9 @@ def story(demo: Demo, steps: Steps) -> None:
     def held() -> set[str]:
         return set(home().marks("held"))
 
+    def armed() -> set[str]:
+        return set(home().marks("armed"))
+
     def status(path: str) -> Callable[[], int]:
         return lambda: browser.get(path).status
 
@@ -195,8 +198,10 @@ def story(demo: Demo, steps: Steps) -> None:
     steps.see("free holds", held, ENTERPRISE)
 
     browser.submit("/", "/lose-webhook/")
+    steps.see("free loses the next webhook, and the page says that this is armed", armed, {"yes"})
     choose("pro")
     steps.see("free goes back to Pro, and the webhook is lost", lambda: _lost(stripe), 1, wait=True)
+    steps.see("which disarms it", armed, set())
     steps.see("so the local copy still says", held, ENTERPRISE)
     steps.see("and the page says that it waits for", lambda: set(home().marks("waiting")), {"pro"})
     steps.current = "manage.py entitlements_sync --marked"

@@ -8,8 +8,21 @@ from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEMO_FOLDER = Path(os.environ.get("DEMO_FOLDER", BASE_DIR / ".demo"))
-PORT = int(os.environ.get("PORT", "8000"))
-STRIPE_PORT = int(os.environ.get("STRIPE_PORT", "12111"))
+
+
+def _port(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+        raise SystemExit(
+            f"{name} must be a number from 1 to 65535, not {text!r}. For example: {name}={default} make demo"
+        )
+    return int(text)
+
+
+PORT = _port("PORT", 8000)
+STRIPE_PORT = _port("STRIPE_PORT", PORT + 4111 if PORT + 4111 <= 65535 else PORT - 4111)
+if PORT == STRIPE_PORT:
+    raise SystemExit(f"PORT and STRIPE_PORT are both {PORT}; the site and the simulated Stripe need one each.")
 
 DEBUG = True
 SECRET_KEY = "the-demo-has-no-secrets"

@@ -1,4 +1,5 @@
 from django.contrib import admin
+from django.http import HttpResponse
 from django.urls import include, path
 
 from example_project.shop import api, demo_sign_in, views
@@ -15,6 +16,8 @@ urlpatterns = [
     path("sign-in/", demo_sign_in.sign_in, name="sign-in"),
     path("sign-out/", demo_sign_in.sign_out, name="sign-out"),
     path("admin/", admin.site.urls),
+    # Browsers ask for it where a page names no icon, as the API and Django admin do.
+    path("favicon.ico", lambda _: HttpResponse(status=204)),
 ]
 
 handler403 = "example_project.shop.views.denied"

@@ -1,19 +1,26 @@
-"""The example project through its own front door: the commands behind `make demo` and `make demo-check`."""
+"""The example project through its own front door: `make`, and the commands behind `make demo` and `make demo-check`."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("rest_framework", reason="the example needs the extra demo")
+
 ROOT = Path(__file__).resolve().parent.parent
+
+UNSET = {"DJANGO_SETTINGS_MODULE", "PORT", "STRIPE_PORT"}
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python at the root of the project, as the Makefile does, in another process than the tests' Django."""
-    outside = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    outside = {key: value for key, value in os.environ.items() if key not in UNSET}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -67,3 +74,63 @@ def test_demo_on_a_port_in_use_says_so_and_leaves_the_database_alone(tmp_path: P
     assert f"Port {port} is not free" in demo.stdout
     assert "PORT=" in demo.stdout
     assert database.read_text() == "of the demo that runs"
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"PORT": ""}, "PORT must be a number from 1 to 65535, not ''. For example: PORT=8000 make demo"),
+        ({"PORT": "http"}, "PORT must be a number from 1 to 65535, not 'http'. For example: PORT=8000 make demo"),
+        ({"PORT": "65536"}, "PORT must be a number from 1 to 65535, not '65536'. For example: PORT=8000 make demo"),
+        (
+            {"PORT": "65535", "STRIPE_PORT": "0"},
+            "STRIPE_PORT must be a number from 1 to 65535, not '0'. For example: STRIPE_PORT=61424 make demo",
+        ),
+        (
+            {"PORT": "8000", "STRIPE_PORT": "8000"},
+            "PORT and STRIPE_PORT are both 8000; the site and the simulated Stripe need one each.",
+        ),
+    ],
+)
+def test_a_port_that_is_none_is_refused_in_one_line(environment: dict[str, str], line: str):
+    demo = run("manage.py", "demo", **environment)
+
+    assert demo.returncode == 1
+    assert demo.stdout.splitlines() == [line]
+
+
+@pytest.mark.parametrize(("port", "stripe_port"), [("8000", "12111"), ("8001", "12112"), ("65000", "60889")])
+def test_the_simulated_stripe_follows_the_port_of_the_site(port: str, stripe_port: str):
+    asked = run("-c", "from example_project.settings import STRIPE_PORT; print(STRIPE_PORT)", PORT=port)
+
+    assert asked.stdout.strip() == stripe_port
+
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """As from a shell, even if these tests were started by `make test`."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@needs_make
+def test_make_alone_lists_the_targets():
+    assert [line.split()[1] for line in make().stdout.splitlines()[:4]] == ["demo", "demo-check", "test", "lint"]
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("python", "line"),
+    [
+        ("", "PYTHON is empty. Name one: make demo PYTHON=python3.12"),
+        ("false", "Python 3.11 or newer is needed, and false is not. Name one: make demo PYTHON=python3.12"),
+    ],
+)
+def test_make_refuses_a_python_that_will_not_do_whatever_is_in_the_environment(python: str, line: str):
+    refused = make("demo", f"PYTHON={python}")
+
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[0] == line

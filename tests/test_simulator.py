@@ -8,6 +8,7 @@ import email.utils
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,13 +20,26 @@ from pathlib import Path
 
 import pytest
 import stripe
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import Client
 
+from entitlements_app.access import has_entitlement
+from entitlements_app.linking import link
 from entitlements_app.testing import ApiError, StripeSimulator
 from entitlements_app.testing.simulator import api, extract_parameters, parameters
+from tests.rows import make_subscriber
 
 PAYLOADS = Path(__file__).parent / "payloads"
 SUMMARY = "entitlements.active_entitlement_summary.updated"
 ENTITLEMENTS = "/v1/entitlements/active_entitlements"
+SETTINGS = (
+    "ENTITLEMENTS_STRIPE_API_KEY",
+    "ENTITLEMENTS_STRIPE_API_BASE",
+    "ENTITLEMENTS_WEBHOOK_SECRETS",
+    "ENTITLEMENTS_LIVEMODE",
+)
 
 
 def payload(name):
@@ -589,6 +603,14 @@ class TestErrors:
         acme = simulator.create_customer()["id"]
         path = f"/v1/customer/{acme}/entitlements"
         self.assert_like("404_unrecognized_url", lambda: client.raw_request("get", path))
+        body = error_body(lambda: client.raw_request("get", path))[1]
+        assert body["error"]["message"] == f"Unrecognized request URL (GET: {path})."
+
+    @pytest.mark.parametrize("path", ["/v1/checkout/sessions", "/v1/billing_portal/sessions"])
+    def test_the_refusal_of_what_only_stripe_has_says_so(self, client, path):
+        self.assert_like("404_unrecognized_url", lambda: client.raw_request("post", path))
+        message = error_body(lambda: client.raw_request("post", path))[1]["error"]["message"]
+        assert message == f"Unrecognized request URL (POST: {path}). StripeSimulator does not have it."
 
     def test_what_stripe_would_obey_and_the_simulator_would_not_is_refused(self, client):
         status, body, _ = error_body(lambda: client.v1.customers.list({"test_clock": "clock_1"}))
@@ -631,19 +653,27 @@ class TestErrors:
             StripeSimulator().subscribe("cus_x", "price_x")
         assert refused.value.body["error"]["code"] == "resource_missing"
 
-    def test_a_webhook_url_of_another_machine_is_refused(self, simulator, client):
-        for url in (
-            "https://example.com/hook/",
-            "http://192.0.2.1/hook/",
-            "http://localhost.example.com/",
-            "http://127.0.0.1@example.com/",
-            "http://127.0.0.1:99999/",
-            "ftp://127.0.0.1/",
-        ):
-            params = {"url": url, "enabled_events": ["*"]}
-            assert error_body(lambda params=params: client.v1.webhook_endpoints.create(params))[0] == 400
-            with pytest.raises(ApiError, match="only to http URLs on this machine"):
-                simulator.add_webhook_endpoint(url)
+    @pytest.mark.parametrize(
+        ("url", "cause"),
+        [
+            ("https://example.com/hook/", "it does not start with http:// and a host"),
+            ("ftp://127.0.0.1/", "it does not start with http:// and a host"),
+            ("127.0.0.1:8000/hook/", "it does not start with http:// and a host"),
+            ("http:///hook/", "it does not start with http:// and a host"),
+            ("http://[/", "it is no URL"),
+            ("http://192.0.2.1/hook/", "192.0.2.1 is not this machine"),
+            ("http://localhost.example.com/", "localhost.example.com is not this machine"),
+            ("http://127.0.0.1@example.com/", "example.com is not this machine"),
+            ("http://127.0.0.1:99999/", "its port is no number from 1 to 65535"),
+            ("http://127.0.0.1:0/", "its port is no number from 1 to 65535"),
+            ("http://127.0.0.1:http/", "its port is no number from 1 to 65535"),
+        ],
+    )
+    def test_a_webhook_url_of_another_machine_is_refused_with_the_cause(self, simulator, client, url, cause):
+        params = {"url": url, "enabled_events": ["*"]}
+        assert error_body(lambda: client.v1.webhook_endpoints.create(params))[0] == 400
+        with pytest.raises(ApiError, match=f"only to http URLs on this machine, not to .*: {cause}$"):
+            simulator.add_webhook_endpoint(url)
 
     def test_it_listens_on_this_machine_only(self):
         with pytest.raises(ValueError, match="this machine only"):
@@ -995,6 +1025,17 @@ class TestControl:
         assert post_json(simulator, "/_simulator/status", body)[0] == 200
         assert post_json(simulator, "/_simulator/wait", {"timeout": 0.05})[0] == 504
 
+    def test_its_state_tells_whether_a_webhook_is_still_to_be_lost(self, simulator, receiver):
+        def to_drop():
+            return post_json(simulator, "/_simulator/state", {}, "GET")[1]["webhooks_to_drop"]
+
+        simulator.add_webhook_endpoint(receiver.url)
+        assert to_drop() == 0
+        post_json(simulator, "/_simulator/faults", {"drop_webhooks": 1})
+        assert to_drop() == 1
+        simulator.create_customer()
+        assert to_drop() == 0
+
     @pytest.mark.parametrize(
         ("path", "content", "status"),
         [
@@ -1078,9 +1119,6 @@ class TestLifetime:
             client.v1.customers.list()
         assert time.monotonic() - began < 50 * 0.03
 
-    def test_the_fixture_is_a_running_simulator(self, stripe_simulator):
-        assert client_for(stripe_simulator).v1.customers.list().data == []
-
     def test_importing_the_plugin_and_the_names_imports_nothing_of_django(self):
         code = (
             "import sys, entitlements_app.testing.pytest_plugin\n"
@@ -1089,6 +1127,58 @@ class TestLifetime:
         )
         environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
         subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+class TestFixture:
+    @pytest.fixture
+    def client(self):
+        return Client(enforce_csrf_checks=True)
+
+    @pytest.fixture
+    def restored(self):
+        """Wraps `stripe_simulator`, if it is asked for before it."""
+        before = {name: getattr(settings, name, None) for name in SETTINGS}
+        yield
+        assert {name: getattr(settings, name, None) for name in SETTINGS} == before
+
+    def test_it_is_a_running_simulator_that_the_app_is_pointed_at(self, restored, stripe_simulator):
+        assert client_for(stripe_simulator).v1.customers.list().data == []
+        pointed_at = [getattr(settings, name) for name in SETTINGS]
+        assert pointed_at == [stripe_simulator.api_key, stripe_simulator.url, [stripe_simulator.webhook_secret], False]
+
+    @pytest.mark.django_db
+    def test_what_is_subscribed_to_and_delivered_opens_the_gate(self, stripe_simulator, client):
+        ada, customer = make_subscriber(), stripe_simulator.create_customer()
+        link(ada, customer["id"])
+
+        subscription = stripe_simulator.subscribe(customer, plan(stripe_simulator, "premium_support"))
+        responses = stripe_simulator.deliver(client)
+
+        in_order = [event["id"] for event in stripe_simulator.events()][::-1]
+        assert [response.content.decode() for response in responses] == in_order
+        assert {response.status_code for response in responses} == {200}
+        assert has_entitlement(ada, "premium_support")
+
+        assert stripe_simulator.deliver(client) == []
+        stripe_simulator.cancel(subscription)
+        stripe_simulator.deliver(client)
+        assert not has_entitlement(ada, "premium_support")
+
+    def test_another_path_can_be_named(self, stripe_simulator, client):
+        stripe_simulator.create_customer()
+        (response,) = stripe_simulator.deliver(client, path="/nowhere/")
+        assert response.status_code == 404
+
+    def test_without_django_it_is_just_a_simulator(self, tmp_path):
+        (tmp_path / "test_bare.py").write_text(
+            "from django.conf import settings\n"
+            "def test_bare(stripe_simulator):\n"
+            "    assert stripe_simulator.create_customer()['id'] and not settings.configured\n"
+        )
+        environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_bare.py"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 class TestCommand:
@@ -1148,17 +1238,36 @@ class TestCommand:
         assert (process.returncode, err) == (0, "")
         assert out.endswith("Stopped.\n")
 
-    def test_what_it_cannot_do_is_said_in_one_line(self, run, simulator, tmp_path):
+    def test_without_a_webhook_url_it_says_that_none_are_sent_and_how_to_reach_it(self, run):
+        process = run("--port", "0")
+        head = "".join(iter(process.stdout.readline, "Stop with Ctrl-C.\n"))
+        assert "Add --webhook-url http://127.0.0.1:8000/stripe/webhook/ to send them." in head
+        assert "It forgets everything when it stops." in head
+        (line,) = [line for line in head.splitlines() if line.startswith("stripe.StripeClient")]
+        assert eval(line).v1.customers.list().data == []
+
+    def test_what_it_cannot_do_is_said_in_one_line(self, simulator, tmp_path):
         port = simulator.url.rpartition(":")[2]
-        (tmp_path / "bad.json").write_text('{"products": [{"name": "Pro", "features": ["missing"]}]}')
-        attempts = [
-            (("--port", port), f"Cannot listen on port {port}"),
-            (("--port", "0", "--seed-file", "bad.json"), "no feature 'missing'"),
-            (("--port", "0", "--webhook-url", "https://example.com/"), "only to http URLs on this machine"),
-        ]
-        started = [(run(*arguments), message) for arguments, message in attempts]
-        for process, message in started:
-            _, err = process.communicate(timeout=10)
-            assert process.returncode == 1
-            assert message in err
-            assert "Traceback" not in err
+        for name, content in {"bad": '{"products": [{"name": "Pro", "features": ["missing"]}]}', "no": "{"}.items():
+            (tmp_path / f"{name}.json").write_text(content)
+        (tmp_path / "list.json").write_text('{"products": [{"name": "Pro", "features": 5}]}')
+        for arguments, message in [
+            (["--port", port], f"Cannot listen on port {port}: Address already in use. Choose another with --port."),
+            (["--port", "65536"], "--port must be a number from 0 to 65535, not '65536'."),
+            (["--port", "http"], "--port must be a number from 0 to 65535, not 'http'."),
+            (["--webhook-secret", ""], "--webhook-secret must be one word, and not empty"),
+            (["--api-key", ""], "--api-key must be one word that starts with sk_test_"),
+            (["--api-key", "pk_test_1"], "--api-key must be one word that starts with sk_test_"),
+            (["--api-key", "sk_test_a b"], "--api-key must be one word that starts with sk_test_"),
+            (["--seed-file", ""], "--seed-file must name a file."),
+            (["--seed-file", "none.json"], "Cannot read the seed file none.json: No such file or directory."),
+            (["--seed-file", str(tmp_path / "bad.json")], "no feature 'missing'; there is none."),
+            (["--seed-file", str(tmp_path / "list.json")], "features must be a list of lookup keys, not 5."),
+            (["--seed-file", str(tmp_path / "no.json")], "Expecting property name"),
+            (["--webhook-url", "https://example.com/"], "it does not start with http:// and a host."),
+        ]:
+            with pytest.raises(CommandError, match=re.escape(message)) as refused:
+                call_command("entitlements_simulator", *arguments)
+            assert "\n" not in str(refused.value)
+            assert ".." not in str(refused.value)
+            assert "Errno" not in str(refused.value)

@@ -212,7 +212,7 @@ class Reporter(logging.Handler):
         self.reports: list[str] = []
 
     def emit(self, record: Any) -> None:
-        reporter = ExceptionReporter(record.request, is_email=True, *record.exc_info)
+        reporter = ExceptionReporter(record.request, *record.exc_info, is_email=True)
         self.reports += [reporter.get_traceback_html(), reporter.get_traceback_text()]
 
 

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .simulator.errors import ApiError
-    from .simulator.stripe_simulator import SignedDelivery, StripeSimulator
+    from .simulator.simulation import SignedDelivery
+    from .simulator.stripe_simulator import StripeSimulator
 
 __all__ = ["ApiError", "SignedDelivery", "StripeSimulator"]
 
 _MODULES = {
     "ApiError": "simulator.errors",
-    "SignedDelivery": "simulator.stripe_simulator",
+    "SignedDelivery": "simulator.simulation",
     "StripeSimulator": "simulator.stripe_simulator",
 }
 

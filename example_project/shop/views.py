@@ -13,9 +13,9 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from entitlements_app.access import Entitlements
 from entitlements_app.decorators import entitlement_required
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
+from entitlements_app.middleware import EntitlementsHttpRequest
 from entitlements_app.models import Customer, EntitlementChange, WebhookEvent
 from entitlements_app.sync import sync_customer
 
@@ -30,11 +30,10 @@ PATIENCE = 8  # seconds after which a webhook that did not come is worth a word
 PAGES = {"support": PREMIUM_SUPPORT, "reports": ADVANCED_REPORTING}
 
 
-class ShopRequest(HttpRequest):
-    """A signed-in user's request, with what `EntitlementsMiddleware` attaches to it."""
+class ShopRequest(EntitlementsHttpRequest):
+    """A signed-in user's request."""
 
     user: User
-    entitlements: Entitlements
 
 
 @login_required
@@ -47,6 +46,7 @@ def home(request: ShopRequest) -> HttpResponse:
         "customer": billing.get_customer(request.user),
         "events": _recent_events(),
         "features": FEATURES,
+        "loss_is_armed": stripe_faults.is_loss_armed(),
         "pages": [{"name": name, "url": reverse(name), "feature": feature} for name, feature in PAGES.items()],
         "plans": PLANS.values(),
         "usage_url": request.build_absolute_uri(reverse("usage")),
@@ -146,7 +146,8 @@ def _recent_events() -> list[dict[str, Any]]:
 
 
 def _plans_with(feature: Feature | None) -> list[Plan]:
-    return [plan for plan in PLANS.values() if feature in plan.features]
+    """The cheapest first."""
+    return sorted((plan for plan in PLANS.values() if feature in plan.features), key=lambda plan: plan.dollars)
 
 
 def _frame() -> dict[str, Any]:

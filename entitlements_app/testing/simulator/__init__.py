@@ -8,5 +8,6 @@
         stripe.wait_for_deliveries()
 
 stripe-python talks to it with `StripeClient(stripe.api_key, base_addresses={"api": stripe.url})`. The class
-is in `stripe_simulator`, what another process can do to it over HTTP in `control`.
+is in `stripe_simulator`, most of what it does in `simulation`, what another process can do to it over HTTP in
+`control`.
 """

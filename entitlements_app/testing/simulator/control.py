@@ -1,6 +1,6 @@
 """Drive the simulator over HTTP, for tests and demos in another process. JSON in, JSON out; no key.
 
-    GET    /_simulator/state         clock, switches, how much is logged
+    GET    /_simulator/state         clock, switches, how much is logged, webhooks still to be dropped
     GET    /_simulator/requests      the request log;  DELETE empties it
     GET    /_simulator/deliveries    the delivery log
     POST   /_simulator/clock         {"advance": 3600}, {"set": 1770000000}, {"freeze": true} or false
@@ -20,16 +20,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import errors
 from .account import Json
 from .gateway import CONTROL_PREFIX
 from .server import HttpAnswer, HttpRequest
+from .simulation import Simulation
 from .webhooks import is_loopback
-
-if TYPE_CHECKING:
-    from .stripe_simulator import StripeSimulator
 
 FAULTS = frozenset(
     {
@@ -48,7 +46,7 @@ CLOCK = frozenset({"advance", "set", "freeze"})
 SWITCHES = frozenset({"missing_customer", "deleted_customer"})
 
 
-def respond(simulator: StripeSimulator, request: HttpRequest) -> HttpAnswer:
+def respond(simulation: Simulation, request: HttpRequest) -> HttpAnswer:
     """403 for whatever a web page could have sent: with an Origin, or to a name that is not this machine's."""
     if "origin" in request.headers or not is_loopback(_host(request.headers.get("host", ""))):
         return _refuse(403, "Control is for programs on this machine, not for web pages.")
@@ -60,7 +58,7 @@ def respond(simulator: StripeSimulator, request: HttpRequest) -> HttpAnswer:
         arguments = json.loads(request.body or b"{}")
         if not isinstance(arguments, dict):
             return _refuse(400, "the body must be a JSON object")
-        return _answer(200, operation(simulator, arguments))
+        return _answer(200, operation(simulation, arguments))
     except errors.ApiError as error:
         return _answer(error.status, error.body)
     except TimeoutError as error:
@@ -69,38 +67,38 @@ def respond(simulator: StripeSimulator, request: HttpRequest) -> HttpAnswer:
         return _refuse(400, f"{type(error).__name__}: {error}")
 
 
-def _state(simulator: StripeSimulator, _: Json) -> Json:
+def _state(simulation: Simulation, _: Json) -> Json:
     return {
-        "clock": _clock_state(simulator),
-        "deliveries": len(simulator.deliveries),
-        "livemode": simulator.livemode,
-        "requests": len(simulator.requests),
-        "switches": {name: getattr(simulator, name) for name in sorted(SWITCHES)},
-        "url": simulator.url,
+        "clock": _clock_state(simulation),
+        "deliveries": len(simulation.deliveries),
+        "livemode": simulation.livemode,
+        "requests": len(simulation.requests),
+        "switches": {name: getattr(simulation, name) for name in sorted(SWITCHES)},
+        "webhooks_to_drop": simulation.webhooks_to_drop,
     }
 
 
-def _clock_state(simulator: StripeSimulator) -> Json:
-    return {"now": simulator.clock.now(), "frozen": simulator.clock.is_frozen}
+def _clock_state(simulation: Simulation) -> Json:
+    return {"now": simulation.clock.now(), "frozen": simulation.clock.is_frozen}
 
 
-def _move_clock(simulator: StripeSimulator, arguments: Json) -> Json:
+def _move_clock(simulation: Simulation, arguments: Json) -> Json:
     _check_names(arguments, CLOCK)
-    clock = simulator.clock
+    clock = simulation.clock
     for name, value in arguments.items():
         if name == "freeze":
             (clock.freeze if value else clock.unfreeze)()
         else:
             (clock.advance if name == "advance" else clock.set)(float(value))
-    return _clock_state(simulator)
+    return _clock_state(simulation)
 
 
-def _set_faults(simulator: StripeSimulator, arguments: Json) -> Json:
+def _set_faults(simulation: Simulation, arguments: Json) -> Json:
     _check_names(arguments, FAULTS)
     for name, value in arguments.items():
         _check_fault(name, value)
     for name, value in arguments.items():
-        method = getattr(simulator, name)
+        method = getattr(simulation, name)
         method(**value) if isinstance(value, dict) else method(value)
     return {"faults": sorted(arguments)}
 
@@ -114,16 +112,16 @@ def _check_fault(name: str, value: object) -> None:
             raise TypeError(f"{name}: {part} cannot be {content!r}")
 
 
-def _clear_faults(simulator: StripeSimulator, _: Json) -> Json:
-    simulator.clear_faults()
+def _clear_faults(simulation: Simulation, _: Json) -> Json:
+    simulation.clear_faults()
     return {"faults": []}
 
 
-def _set_switches(simulator: StripeSimulator, arguments: Json) -> Json:
+def _set_switches(simulation: Simulation, arguments: Json) -> Json:
     _check_names(arguments, SWITCHES)
     for name, value in arguments.items():
-        setattr(simulator, name, value)
-    return {name: getattr(simulator, name) for name in sorted(SWITCHES)}
+        setattr(simulation, name, value)
+    return {name: getattr(simulation, name) for name in sorted(SWITCHES)}
 
 
 def _check_names(arguments: Json, known: frozenset[str]) -> None:
@@ -131,37 +129,37 @@ def _check_names(arguments: Json, known: frozenset[str]) -> None:
         raise ValueError(f"unknown: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
 
 
-def _list_requests(simulator: StripeSimulator, _: Json) -> Json:
-    return {"data": [asdict(record) for record in simulator.requests]}
+def _list_requests(simulation: Simulation, _: Json) -> Json:
+    return {"data": [asdict(record) for record in simulation.requests]}
 
 
-def _clear_requests(simulator: StripeSimulator, _: Json) -> Json:
-    simulator.clear_requests()
+def _clear_requests(simulation: Simulation, _: Json) -> Json:
+    simulation.clear_requests()
     return {"data": []}
 
 
-def _list_deliveries(simulator: StripeSimulator, _: Json) -> Json:
-    return {"data": [asdict(record) for record in simulator.deliveries]}
+def _list_deliveries(simulation: Simulation, _: Json) -> Json:
+    return {"data": [asdict(record) for record in simulation.deliveries]}
 
 
-def _renew(simulator: StripeSimulator, arguments: Json) -> Json:
-    return simulator.renew(arguments["subscription"])
+def _renew(simulation: Simulation, arguments: Json) -> Json:
+    return simulation.renew(arguments["subscription"])
 
 
-def _set_status(simulator: StripeSimulator, arguments: Json) -> Json:
-    return simulator.set_status(arguments["subscription"], arguments["status"])
+def _set_status(simulation: Simulation, arguments: Json) -> Json:
+    return simulation.set_status(arguments["subscription"], arguments["status"])
 
 
-def _resend(simulator: StripeSimulator, arguments: Json) -> Json:
-    return simulator.resend(arguments["event"])
+def _resend(simulation: Simulation, arguments: Json) -> Json:
+    return simulation.resend(arguments["event"])
 
 
-def _wait(simulator: StripeSimulator, arguments: Json) -> Json:
-    simulator.wait_for_deliveries(float(arguments.get("timeout", 10.0)))
+def _wait(simulation: Simulation, arguments: Json) -> Json:
+    simulation.wait_for_deliveries(float(arguments.get("timeout", 10.0)))
     return {"open": 0}
 
 
-_OPERATIONS: dict[tuple[str, str], Callable[[StripeSimulator, Json], Json]] = {
+_OPERATIONS: dict[tuple[str, str], Callable[[Simulation, Json], Json]] = {
     ("GET", "state"): _state,
     ("GET", "requests"): _list_requests,
     ("DELETE", "requests"): _clear_requests,

@@ -24,6 +24,12 @@ class FaultSwitches:
         with self._account.lock:
             self._webhook_faults.drop_left, self._webhook_faults.drop_type = times, type
 
+    @property
+    def webhooks_to_drop(self) -> int:
+        """How many deliveries `drop_webhooks` has still to lose."""
+        with self._account.lock:
+            return self._webhook_faults.drop_left
+
     def double_webhooks(self, times: int = 1, *, type: str = "*") -> None:  # noqa: A002 Stripe's name
         """Each of the next deliveries is sent twice."""
         with self._account.lock:

@@ -29,6 +29,24 @@ class RequestRecord:
     status: int | None
 
 
+class RequestLog:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: list[RequestRecord] = []
+
+    def add(self, record: RequestRecord) -> None:
+        with self._lock:
+            self._records.append(record)
+
+    def records(self) -> list[RequestRecord]:
+        with self._lock:
+            return list(self._records)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._records.clear()
+
+
 class Gateway:
     """Answers what the HTTP server is asked."""
 
@@ -36,16 +54,16 @@ class Gateway:
         self,
         account: Account,
         faults: RequestFaults,
+        log: RequestLog,
         *,
         api_key: str,
         control: Callable[[HttpRequest], HttpAnswer],
     ) -> None:
         self._account = account
         self._faults = faults
+        self._requests = log
         self._api_key = api_key
         self._control = control
-        self._lock = threading.Lock()
-        self.requests: list[RequestRecord] = []
 
     def respond(self, request: HttpRequest) -> HttpAnswer | None:
         try:
@@ -106,12 +124,7 @@ class Gateway:
         return headers
 
     def _log(self, request: HttpRequest, pairs: list[tuple[str, str]], status: int | None) -> None:
-        with self._lock:
-            self.requests.append(RequestRecord(request.method, request.path, dict(pairs), status))
-
-    def clear_requests(self) -> None:
-        with self._lock:
-            self.requests.clear()
+        self._requests.add(RequestRecord(request.method, request.path, dict(pairs), status))
 
 
 def _pairs(request: HttpRequest) -> list[tuple[str, str]]:

@@ -27,7 +27,10 @@ def fill(simulator: Conveniences, description: Any) -> None:
         features[entry["lookup_key"]] = simulator.create_feature(**entry)
     first_prices: dict[str, Json] = {}
     for entry in _entries(description, "products", {"name", "features", "prices"}, "name"):
-        wanted = [_look_up(features, key, "feature") for key in entry.get("features", ())]
+        keys = entry.get("features", [])
+        if not isinstance(keys, list):
+            raise SeedError(f"products: features must be a list of lookup keys, not {keys!r}")
+        wanted = [_look_up(features, key, "feature") for key in keys]
         product = simulator.create_product(entry["name"], features=wanted)
         prices = _entries(entry, "prices", {"unit_amount", "currency", "interval"}) or [{}]
         created = [simulator.create_price(product, **price) for price in prices]
@@ -51,7 +54,7 @@ def _entries(holder: Json, name: str, known: set[str], required: str | None = No
     return [dict(entry) for entry in entries]
 
 
-def _look_up(created: dict[str, Json], name: str, kind: str) -> Json:
-    if name not in created:
+def _look_up(created: dict[str, Json], name: Any, kind: str) -> Json:
+    if not isinstance(name, str) or name not in created:
         raise SeedError(f"no {kind} {name!r}; there is {', '.join(created) or 'none'}")
     return created[name]

@@ -11,6 +11,7 @@ from . import errors, paging
 from .account import API_VERSION, Account, Call, Json, merged_metadata
 
 MOST_ENDPOINTS = 16
+_BAD_PORT = "its port is no number from 1 to 65535"
 _EVENT_TYPE = re.compile(r"\*|[a-z0-9_]+(\.[a-z0-9_]+)+")
 
 
@@ -52,20 +53,27 @@ def add_endpoint(account: Account, params: Json, *, secret: str) -> Json:
 
 def _check_endpoint(params: Json) -> None:
     """Nothing is ever sent to another machine, whoever asks for it."""
-    if "url" in params and not _is_deliverable(params["url"]):
-        message = f"StripeSimulator delivers only to http URLs on this machine, not to {params['url']}"
+    if "url" in params and (obstacle := _obstacle(params["url"])):
+        message = f"StripeSimulator delivers only to http URLs on this machine, not to {params['url']!r}: {obstacle}"
         raise errors.parameter_invalid(message, "url", code="url_invalid")
     for index, event_type in enumerate(params.get("enabled_events", ())):
         if not _EVENT_TYPE.fullmatch(event_type):
             raise errors.parameter_invalid(f"Invalid event type: {event_type}", f"enabled_events[{index}]")
 
 
-def _is_deliverable(url: str) -> bool:
+def _obstacle(url: str) -> str | None:
     try:
         parts = urlsplit(url)
-        return parts.scheme == "http" and is_loopback(parts.hostname) and parts.port != 0
     except ValueError:
-        return False
+        return "it is no URL"
+    if parts.scheme != "http" or not parts.netloc:
+        return "it does not start with http:// and a host"
+    if not is_loopback(parts.hostname):
+        return f"{parts.hostname} is not this machine"
+    try:
+        return _BAD_PORT if parts.port == 0 else None
+    except ValueError:
+        return _BAD_PORT
 
 
 def list_endpoints(account: Account, call: Call) -> Json:

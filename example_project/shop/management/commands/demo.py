@@ -41,6 +41,8 @@ ENABLED_EVENTS = (
 
 class Command(BaseCommand):
     help = "Run this site and a simulated Stripe that talk over HTTP, from a fresh database, until Ctrl-C."
+    # Some open the database, which is not there yet: they run once it is.
+    requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -73,6 +75,7 @@ class Command(BaseCommand):
         for left in path.parent.glob(f"{path.name}*"):  # with a journal, if the last one was killed
             left.unlink()
         call_command("migrate", verbosity=0)
+        self.check()
 
     def _fill(self, stripe: StripeSimulator) -> None:
         """Users, a catalogue, customers, subscriptions: all of it as the site itself would do it."""
@@ -131,7 +134,9 @@ def _running(stripe: StripeSimulator) -> Iterator[None]:
 
 
 def _port_refused(name: str, port: int, user: str, error: OSError) -> CommandError:
+    other = {"PORT": PORT, name: port + 1 if port < 65535 else port - 1}
+    chosen = " ".join(f"{key}={value}" for key, value in other.items())
     return CommandError(
         f"Port {port} is not free for {user} ({error.strerror}). Another demo may be running. "
-        f"Choose another port: {name}={port + 1} make demo"
+        f"Choose another port: {chosen} make demo"
     )
