@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,17 @@ from entitlements_app.testing import StripeSimulator
 from tests.delivery import SECRET
 from tests.rows import make_subscriber
 from tests.shop import Shop
+
+
+def pytest_configure() -> None:
+    if django_settings.DATABASE == "sqlite":
+        django_settings.SCRATCH.mkdir(exist_ok=True)
+
+
+def pytest_unconfigure() -> None:
+    """Not `atexit`: a worker of pytest-xdist ends without it."""
+    if django_settings.DATABASE == "sqlite":
+        shutil.rmtree(django_settings.SCRATCH, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

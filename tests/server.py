@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -29,6 +30,9 @@ class Server:
         self._env = os.environ | {
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "TEST_SERVER_DATABASE": str(connection.settings_dict["NAME"]),
+            "TEST_SERVER_POSTGRES": json.dumps(
+                {name: connection.settings_dict[name] for name in ("HOST", "PORT", "USER", "PASSWORD")}
+            ),
             "TEST_SERVER_API_KEY": stripe.api_key,
             "TEST_SERVER_API_BASE": stripe.url,
         }

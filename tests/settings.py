@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -61,24 +62,29 @@ TEMPLATES = [
 ]
 
 if DATABASE == "postgresql":
-    from tests import postgres
+    # A server that a test starts joins the database of that test.
+    if "TEST_SERVER_POSTGRES" in os.environ:
+        _server = json.loads(os.environ["TEST_SERVER_POSTGRES"])
+    else:
+        from tests import postgres
 
+        _server = postgres.start()
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.postgresql",
             "NAME": os.environ.get("TEST_SERVER_DATABASE", "postgres"),
-            **postgres.start(),
+            **_server,
             "TEST": {"NAME": f"test_{os.getpid()}"},
         }
     }
 else:
     # A file with Django's own options: threads share it like the processes of a small site.
-    _folder = Path(tempfile.mkdtemp(prefix="entitlements-sqlite-"))
+    SCRATCH = Path(tempfile.gettempdir()) / f"entitlements-sqlite-{os.getpid()}"
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": os.environ.get("TEST_SERVER_DATABASE") or _folder / "db.sqlite3",
-            "TEST": {"NAME": _folder / "test.sqlite3"},
+            "NAME": os.environ.get("TEST_SERVER_DATABASE") or SCRATCH / "db.sqlite3",
+            "TEST": {"NAME": SCRATCH / "test.sqlite3"},
         }
     }
 
