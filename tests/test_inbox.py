@@ -203,6 +203,14 @@ def test_keys_are_kept_exactly(acme: Any) -> None:
     assert held() == {"SSO", "sso", "api.v2", "premium-support"}
 
 
+def test_rows_deleted_by_hand_are_announced_with_the_next_change(acme: Any) -> None:
+    deliver(summary("cus_acme", "sso", created=NOW - 1))
+    ActiveEntitlement.objects.all().delete()
+    deliver(summary("cus_acme", "audit", created=NOW))
+    assert effective() == ["+sso", "+audit", "-sso"]
+    assert EntitlementChange.objects.get(kind="revoked").customer is None
+
+
 # --- duplicates, deletion
 
 

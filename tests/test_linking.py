@@ -91,6 +91,8 @@ def test_a_customer_of_another_subscriber_is_taken_over_only_on_purpose(acme: An
         (acme, "revoked", "unlink"),
         (other, "granted", "link"),
     ]
+    announced = SubscriberState.objects.values_list("subscriber", "announced")
+    assert dict(announced) == {acme.pk: [], other.pk: ["sso"]}
 
 
 def test_moving_between_subscribers_who_share_a_key_moves_only_what_changes(acme: Any) -> None:

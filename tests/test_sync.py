@@ -230,6 +230,7 @@ def test_of_a_customer_that_stripe_does_not_know_only_the_unconfirmed_is_withdra
     assert (synced.granted, synced.revoked) == (frozenset(), {"new"})
     assert held("cus_elsewhere") == {"old"}
     assert customer("cus_elsewhere").missing_since is not None
+    assert customer("cus_elsewhere").window_to == stripe_now, "a 404 says nothing about what it holds"
     assert 3590 < in_seconds("cus_elsewhere") <= 3600
     assert ("revoked", "new", "fetch", True) in log()
 
@@ -344,6 +345,14 @@ def another_due(shop: Shop) -> str:
 def test_a_customer_whose_answer_cannot_be_used_does_not_hold_up_the_others(shop: Shop, cus: str) -> None:
     other = another_due(shop)
     shop.stripe.fail_requests(409, path=LIST)
+    assert "1 answered, 1 of them changed something, 1 failed" in run()
+    assert held(other) == {"sso", "export"}
+    assert 50 < in_seconds(cus) <= 60
+
+
+def test_a_call_that_stripe_refuses_is_not_repeated_at_once(shop: Shop, cus: str) -> None:
+    other = another_due(shop)
+    shop.stripe.fail_requests(400, path=LIST)
     assert "1 answered, 1 of them changed something, 1 failed" in run()
     assert held(other) == {"sso", "export"}
     assert 50 < in_seconds(cus) <= 60
@@ -517,6 +526,24 @@ def test_an_answer_waits_for_whoever_holds_the_customer(shop: Shop, cus: str) ->
         crowd.join()
     assert effective() == []
     assert customer(cus).version == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_window_reaches_from_the_question_to_the_last_page(shop: Shop, cus: str) -> None:
+    shop.prices["huge"] = shop.plan("huge", *(f"k{number}" for number in range(150)))
+    shop.subscribe(cus, "huge")
+    shop.stripe.clock.freeze()
+    asked = shop.stripe.clock.seconds
+    with shop.stripe.hold("GET", LIST) as first_page:
+        crowd = Crowd().start(lambda: sync_customer(customer(cus)))
+        first_page.wait_for_request()
+        time.sleep(1.1)
+        shop.stripe.clock.advance(100)
+        first_page.release()
+        crowd.join()
+    row = customer(cus)
+    assert row.window_from <= asked - 3, "it took more than a second, and two are the margin"
+    assert row.window_to == asked + 102
 
 
 # --- after a webhook

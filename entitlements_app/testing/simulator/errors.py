@@ -5,6 +5,7 @@ from typing import Any
 _DOC_URL = "https://stripe.com/docs/error-codes/"
 
 _TROUBLE: dict[int, dict[str, str]] = {
+    400: {"message": "This request is not possible.", "code": "parameter_invalid_empty"},
     401: {
         "kind": "invalid_request_error",
         "message": "Invalid API Key provided: sk_test_****************0000",

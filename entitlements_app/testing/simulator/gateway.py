@@ -84,10 +84,11 @@ class Gateway:
         self._faults.delay(request.path)
         request_id = self._account.identifiers.request()
         status, headers, body = self._perform(request, pairs, request_id)
+        headers |= self._common_headers(request, request_id)
         self._log(request, pairs, status)
         if (hold := self._faults.hold_for(request.method, request.path)) is not None:
             hold.keep_waiting()
-        return HttpAnswer(status, headers | self._common_headers(request, request_id), body)
+        return HttpAnswer(status, headers, body)
 
     def _perform(
         self, request: HttpRequest, pairs: list[tuple[str, str]], request_id: str
