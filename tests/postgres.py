@@ -1,4 +1,7 @@
-"""A real PostgreSQL from a wheel, shared by the test processes of one checkout, stopped with the last of them."""
+"""A real PostgreSQL from a wheel, shared by the test processes of one checkout, stopped with the last of them.
+
+Its folder stays in the temporary folder, so that the next start takes no time.
+"""
 
 from __future__ import annotations
 
