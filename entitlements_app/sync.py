@@ -157,7 +157,7 @@ def run_fetch(fetch: Fetch, allowance: Allowance) -> Synced:
     try:
         told = _ask(fetch, allowance)
         synced = transactions.write(lambda: _apply(fetch, told))
-    except Exception as error:
+    except Exception as error:  # of whatever kind: the claim is given back
         if fetch.claim:
             longest = _longest_wait(error)
             transactions.write(lambda: _give_back(fetch, longest=longest))
