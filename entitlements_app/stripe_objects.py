@@ -64,7 +64,8 @@ class Event:
     @property
     def handled(self) -> bool:
         """Whether this type of event says something about a customer's entitlements."""
-        return not self.thin and is_handled(self.type)
+        known = self.type in (SUMMARY_UPDATED, CUSTOMER_DELETED) or self.type.startswith(SUBSCRIPTION_PREFIX)
+        return known and not self.thin
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,6 @@ class Page:
     grants: tuple[Grant, ...]
     has_more: bool
     last_id: str
-
-
-def is_handled(event_type: str) -> bool:
-    return event_type in (SUMMARY_UPDATED, CUSTOMER_DELETED) or event_type.startswith(SUBSCRIPTION_PREFIX)
 
 
 def parse_event(body: str) -> Event:

@@ -62,6 +62,9 @@ MALFORMED: list[tuple[str, Any, Any]] = [
     ("ENTITLEMENTS_STRIPE_RATE", "10", conf.stripe_rate),
     ("ENTITLEMENTS_STRIPE_RATE", True, conf.stripe_rate),
     ("ENTITLEMENTS_STRIPE_RATE", float("nan"), conf.stripe_rate),
+    ("ENTITLEMENTS_STRIPE_RATE", 10**400, conf.stripe_rate),
+    ("ENTITLEMENTS_STRIPE_RATE", 1e-300, conf.stripe_rate),
+    ("ENTITLEMENTS_CONFIRM_EVERY", timedelta.max, conf.confirm_every),
     ("ENTITLEMENTS_CONFIRM_EVERY", 7, conf.confirm_every),
     ("ENTITLEMENTS_CONFIRM_EVERY", timedelta(0), conf.confirm_every),
 ]
