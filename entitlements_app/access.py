@@ -1,6 +1,8 @@
 """Ask who is entitled to what: the one read path, under every gate.
 
 One indexed query, of the local database. Doubt denies: nobody, an unknown key, a deleted customer hold nothing.
+
+The sync spellings raise `SynchronousOnlyOperation` inside an event loop, whoever asks: await their async twins there.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
-from django.http import HttpRequest
+from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
 from django.utils import timezone
 
-from . import conf
+from . import conf, known_features
+from .event_loop import in_event_loop
 from .models import ActiveEntitlement
 from .subscribers import subscriber_key
 
@@ -21,13 +24,14 @@ from .subscribers import subscriber_key
 class Entitlements:
     """The lookup keys that a subscriber is entitled to, as of one moment. Immutable.
 
-    `e.premium_support`, `e["premium-support"]` and `"premium_support" in e` give a `bool`; a key that nobody knows is
-    `False`. Keys are compared exactly. It inherits from no set or mapping: a method's name would be a gate always open.
+    `e.premium_support`, `e["premium-support"]` and `"premium_support" in e` give a `bool`. A key that no feature has is
+    `False`, and `ENTITLEMENTS_UNKNOWN_FEATURE` says who is told. Keys are compared exactly. It inherits from no set or
+    mapping: a method's name would be a gate always open.
     """
 
     __slots__ = ()
 
-    def _read(self) -> _Known:
+    def _read(self) -> Answer:
         raise NotImplementedError
 
     @property
@@ -38,25 +42,29 @@ class Entitlements:
     def has_all(self, *keys: str) -> bool:
         """Whether each of these lookup keys is held. Raises `TypeError` for no keys, or what is not a key."""
         check_keys(keys)
-        return self._read()._keys.issuperset(keys)
+        answer = self._read()
+        missing = [key for key in keys if not answer._holds(key)]  # all of them: each unknown key is reported
+        return not missing
 
     def has_any(self, *keys: str) -> bool:
         """Whether one of these lookup keys is held. Raises `TypeError` for no keys, or what is not a key."""
         check_keys(keys)
-        return not self._read()._keys.isdisjoint(keys)
+        answer = self._read()
+        held = [key for key in keys if answer._holds(key)]
+        return bool(held)
 
     def __getattr__(self, name: str) -> bool:
         if name.startswith("_"):
             raise AttributeError(name)
-        return name in self._read()._keys
+        return self._read()._holds(name)
 
     def __getitem__(self, key: str) -> bool:
         check_keys((key,))
-        return key in self._read()._keys
+        return self._read()._holds(key)
 
     def __contains__(self, key: object) -> bool:
         check_keys((key,))
-        return key in self._read()._keys
+        return self._read()._holds(str(key))
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._read()._keys))
@@ -71,41 +79,33 @@ class Entitlements:
         raise AttributeError("Entitlements are read-only.")
 
 
-class _Known(Entitlements):
-    """An answer that was read."""
+class Answer(Entitlements):
+    """What the database said at one moment."""
 
-    __slots__ = ("_as_of", "_keys")
+    __slots__ = ("_as_of", "_keys", "_livemode")
     _keys: frozenset[str]
+    _livemode: bool
     _as_of: datetime
 
-    def __init__(self, keys: frozenset[str], as_of: datetime) -> None:
+    def __init__(self, keys: frozenset[str], livemode: bool, as_of: datetime) -> None:
         object.__setattr__(self, "_keys", keys)
+        object.__setattr__(self, "_livemode", livemode)
         object.__setattr__(self, "_as_of", as_of)
 
-    def _read(self) -> _Known:
+    def _read(self) -> Answer:
         return self
 
+    def _holds(self, key: str) -> bool:
+        if key in self._keys:
+            return True
+        known_features.report_unless_known(key, livemode=self._livemode)
+        return False
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Known, (self._keys, self._as_of)
+        return Answer, (self._keys, self._livemode, self._as_of)
 
     def __repr__(self) -> str:
         return f"<Entitlements: {', '.join(self) or 'none'}>"
-
-
-class _OfRequest(Entitlements):
-    """`request.entitlements`: the answer for the request's subscriber, read when first asked for."""
-
-    __slots__ = ("_request",)
-    _request: HttpRequest
-
-    def __init__(self, request: HttpRequest) -> None:
-        object.__setattr__(self, "_request", request)
-
-    def _read(self) -> _Known:
-        return _of_request(self._request)
-
-    def __repr__(self) -> str:
-        return "<Entitlements of a request>"
 
 
 def get_entitlements(subscriber: object) -> Entitlements:
@@ -113,12 +113,16 @@ def get_entitlements(subscriber: object) -> Entitlements:
 
     Raises `TypeError` for an instance of another model than the subscriber's.
     """
-    return _read(subscriber)
+    refuse_in_event_loop(
+        "get_entitlements and has_entitlement would query, and this is async code: "
+        "use await aget_entitlements(…) or await ahas_entitlement(…); for a permission await user.ahas_perm(…)."
+    )
+    return read(subscriber)
 
 
 async def aget_entitlements(subscriber: object) -> Entitlements:
     """`get_entitlements` for async code."""
-    return await sync_to_async(get_entitlements)(subscriber)
+    return await sync_to_async(read_ahead)(subscriber)
 
 
 def has_entitlement(subscriber: object, *keys: str) -> bool:
@@ -129,41 +133,29 @@ def has_entitlement(subscriber: object, *keys: str) -> bool:
 
 async def ahas_entitlement(subscriber: object, *keys: str) -> bool:
     """`has_entitlement` for async code."""
-    check_keys(keys)
-    return (await aget_entitlements(subscriber)).has_all(*keys)
+    return await sync_to_async(has_entitlement)(subscriber, *keys)
 
 
-def get_request_entitlements(request: HttpRequest) -> Entitlements:
-    """The answer for the request's subscriber: no query before it is asked, one for each user object after that."""
-    return _OfRequest(request)
-
-
-async def aget_request_entitlements(request: HttpRequest) -> Entitlements:
-    """The same for async code, read at once; the sync spelling then has its answer without a query."""
-    user = getattr(request, "user", None)
-    memo = _memo(request, user)
-    if memo is None:
-        function = conf.subscriber_from_request() or _user_of
-        asked = function if iscoroutinefunction(function) else sync_to_async(function)
-        memo = _remember(request, user, await sync_to_async(_read)(await asked(request)))
-    return memo
-
-
-def _of_request(request: HttpRequest) -> _Known:
-    user = getattr(request, "user", None)
-    memo = _memo(request, user)
-    if memo is None:
-        function = conf.subscriber_from_request() or _user_of
-        asked = async_to_sync(function) if iscoroutinefunction(function) else function
-        memo = _remember(request, user, _read(asked(request)))
-    return memo
-
-
-def _read(subscriber: object) -> _Known:
+def read(subscriber: object) -> Answer:
+    """Ask the database. Raises `TypeError` for an instance of another model than the subscriber's."""
     as_of = timezone.now()
+    livemode = conf.livemode()
     key = subscriber_key(subscriber)
-    keys = frozenset() if key is None else ActiveEntitlement.objects.answer(key, conf.livemode())
-    return _Known(keys, as_of)
+    keys = frozenset() if key is None else ActiveEntitlement.objects.answer(key, livemode)
+    return Answer(keys, livemode, as_of)
+
+
+def read_ahead(subscriber: object) -> Answer:
+    """`read`, for async code: what is asked of the answer costs no query later."""
+    answer = read(subscriber)
+    known_features.prepare(livemode=answer._livemode)
+    return answer
+
+
+def refuse_in_event_loop(remedy: str) -> None:
+    """Raise `SynchronousOnlyOperation` with this remedy where a query would."""
+    if in_event_loop():
+        raise SynchronousOnlyOperation(remedy)
 
 
 def check_keys(keys: tuple[object, ...]) -> None:
@@ -173,20 +165,3 @@ def check_keys(keys: tuple[object, ...]) -> None:
     for key in keys:
         if not isinstance(key, str) or not key:
             raise TypeError(f"A lookup key is a text that is not empty, not {key!r}.")
-
-
-def _user_of(request: HttpRequest) -> Any:
-    user = getattr(request, "user", None)
-    return user if user is not None and user.is_authenticated and user.is_active else None
-
-
-def _memo(request: HttpRequest, user: object) -> _Known | None:
-    held = request.__dict__.get("_entitlements_memo")
-    return held[1] if held is not None and held[0] is user else None
-
-
-def _remember(request: HttpRequest, user: object, answer: _Known) -> _Known:
-    # An identity, not an id: the memo keeps the user object alive, so that no other can take its place.
-    if getattr(request, "user", None) is user:  # it may have been replaced while an async look-up waited
-        request.__dict__["_entitlements_memo"] = (user, answer)
-    return answer

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.core.checks import Tags, register
 from django.db.models.signals import pre_delete
 from django.utils.translation import gettext_lazy as _
 
@@ -9,8 +10,16 @@ class EntitlementsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # Both need loaded models.
+        # All of these need loaded models.
+        from . import checks, database_checks, wiring_checks
         from .linking import lock_before_deletion
         from .subscribers import get_subscriber_model
 
         pre_delete.connect(lock_before_deletion, sender=get_subscriber_model())
+        register(checks.check_settings)
+        register(checks.check_credentials, Tags.security)
+        register(wiring_checks.check_middleware)
+        register(wiring_checks.check_backends)
+        register(wiring_checks.check_label)
+        register(wiring_checks.check_webhook_url, Tags.urls)
+        register(database_checks.check_database, Tags.database)

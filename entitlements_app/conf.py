@@ -7,13 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.shortcuts import resolve_url
+from django.urls import NoReverseMatch
+from django.utils.functional import Promise
 from django.utils.module_loading import import_string
 from django.views.decorators.debug import sensitive_variables
+
+NAMES = (
+    "ENTITLEMENTS_STRIPE_API_KEY",
+    "ENTITLEMENTS_LIVEMODE",
+    "ENTITLEMENTS_STRIPE_API_BASE",
+    "ENTITLEMENTS_WEBHOOK_SECRETS",
+    "ENTITLEMENTS_SUBSCRIBER_MODEL",
+    "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST",
+    "ENTITLEMENTS_UNKNOWN_FEATURE",
+    "ENTITLEMENTS_DENIED",
+    "ENTITLEMENTS_STRIPE_RATE",
+    "ENTITLEMENTS_CONFIRM_EVERY",
+)
 
 _TEST_PREFIXES = ("sk_test_", "rk_test_")
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
@@ -117,6 +133,46 @@ def subscriber_from_request() -> Callable[[Any], Any] | None:
     if not callable(function):
         raise ImproperlyConfigured("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST names something that cannot be called.")
     return function  # type: ignore[no-any-return]
+
+
+def unknown_feature() -> Literal["raise", "warn", "ignore"]:
+    """What happens when a gate asks for a key that no feature has. The answer is no in any case."""
+    policy = getattr(settings, "ENTITLEMENTS_UNKNOWN_FEATURE", "warn")
+    if policy not in ("raise", "warn", "ignore"):
+        raise ImproperlyConfigured('ENTITLEMENTS_UNKNOWN_FEATURE must be "raise", "warn" or "ignore".')
+    return cast(Literal["raise", "warn", "ignore"], policy)
+
+
+def denied() -> Callable[..., Any] | str | None:
+    """What answers signed-in visitors whom a gate denies: a function, a URL, or `None` for 403."""
+    value = getattr(settings, "ENTITLEMENTS_DENIED", None)
+    if value is None:
+        return None
+    if isinstance(value, Promise):  # reverse_lazy
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise ImproperlyConfigured("ENTITLEMENTS_DENIED must be a dotted path, a URL, the name of one, or None.")
+    try:
+        function = import_string(value)
+    except ImportError as error:
+        return _denied_url(value, error)
+    if not callable(function):
+        raise ImproperlyConfigured("ENTITLEMENTS_DENIED names something that cannot be called.")
+    return function  # type: ignore[no-any-return]
+
+
+def _denied_url(value: str, error: ImportError) -> str:
+    try:
+        url = resolve_url(value)
+    except NoReverseMatch:
+        url = ""
+    # `resolve_url` takes any text with a dot for a URL, a mistyped dotted path as well.
+    if not url or (url == value and all(part.isidentifier() for part in value.split("."))):
+        raise ImproperlyConfigured(
+            "ENTITLEMENTS_DENIED is neither the dotted path of a function that can be imported, nor a URL, "
+            "nor the name of one."
+        ) from error
+    return url
 
 
 def stripe_rate() -> float:

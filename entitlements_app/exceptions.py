@@ -1,5 +1,7 @@
 """The errors that callers of this app may want to catch."""
 
+from django.core.exceptions import PermissionDenied
+
 
 class EntitlementsError(Exception):
     """Base of the errors below."""
@@ -26,3 +28,22 @@ class StripeUnavailable(EntitlementsError):
 
 class StripeRefused(EntitlementsError):
     """Stripe answered that this will not work as asked. The same call will fail again until something is changed."""
+
+
+class UnknownFeature(EntitlementsError):
+    """A gate asked for a lookup key that no feature has, with `ENTITLEMENTS_UNKNOWN_FEATURE = "raise"`.
+
+    Correct the key, or make the feature in Stripe. No `KeyError`: Django's templates would swallow it.
+    """
+
+
+class EntitlementMissing(EntitlementsError, PermissionDenied):
+    """A signed-in visitor lacks what a gate asks for: 403, as Django does it.
+
+    `missing` holds the lookup keys: all that lack, or where one of several would do, each of those. Django hands the
+    exception to the site's `handler403`.
+    """
+
+    def __init__(self, message: str, *, missing: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.missing = missing

@@ -9,7 +9,8 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from .access import Entitlements, aget_request_entitlements, get_request_entitlements
+from .access import Entitlements
+from .request_entitlements import aget_request_entitlements, get_request_entitlements
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase] | Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 

@@ -6,15 +6,27 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 
 from . import conf
 
 
 def get_subscriber_model() -> type[Model]:
-    """The model that pays; behind a proxy, the one that has the table."""
-    model = apps.get_model(conf.subscriber_model())
+    """The model that pays; behind a proxy, the one that has the table.
+
+    Raises `ImproperlyConfigured` if it is not installed.
+    """
+    try:
+        model = apps.get_model(conf.subscriber_model())
+    except LookupError as error:
+        raise ImproperlyConfigured(f"ENTITLEMENTS_SUBSCRIBER_MODEL names no installed model: {error}") from error
     return model._meta.concrete_model or model
+
+
+def is_subscriber(candidate: object) -> bool:
+    """Whether this is an instance of the model that pays."""
+    return isinstance(candidate, get_subscriber_model())
 
 
 def subscriber_key(subscriber: object) -> Any:

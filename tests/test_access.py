@@ -18,11 +18,11 @@ from entitlements_app.access import (
     aget_entitlements,
     ahas_entitlement,
     get_entitlements,
-    get_request_entitlements,
     has_entitlement,
 )
 from entitlements_app.linking import link
 from entitlements_app.models import Customer
+from entitlements_app.request_entitlements import get_request_entitlements
 from tests.delivery import deliver, summary
 from tests.rows import BY_ORGANISATION, make_subscriber, visitor_of
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 
@@ -181,7 +181,7 @@ def test_an_async_gate_asks_the_request_s_user_and_not_the_session_s() -> None:
 
 def test_a_subscriber_of_the_wrong_model_is_an_error_and_no_denial(settings: Any) -> None:
     settings.ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = "tests.test_gates.wrong_model"
-    with pytest.raises(TypeError, match="ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST"):
+    with pytest.raises(ImproperlyConfigured, match="ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST"):
         Sync().get("/decorated/", entitled())
 
 

@@ -1,0 +1,117 @@
+"""System checks of what a site has set. What is malformed is an Error, what is missing a Warning.
+
+Ids are stable. One that falls out of use stays named in a comment, and is never given to another check. No message
+repeats the value of a setting: it may be a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Django's own name)
+from django.core.exceptions import ImproperlyConfigured
+
+from . import conf
+from .subscribers import get_subscriber_model
+
+# E005 is in database_checks. A malformed ENTITLEMENTS_SUBSCRIBER_MODEL stops the start before any check.
+_MALFORMED: tuple[tuple[str, Callable[[], object], str], ...] = (
+    ("E001", conf.stripe_api_key, "Take the key from Stripe's Dashboard: rk_live_… or sk_test_…, or set None."),
+    ("E002", conf.livemode, "Leave ENTITLEMENTS_LIVEMODE out: then the mode follows the API key."),
+    ("E003", conf.stripe_api_base, "Leave it out, to use Stripe's own."),
+    ("E004", conf.webhook_secrets, "Give each signing secret as one text, and see that its variable is set."),
+    ("E006", conf.subscriber_from_request, "Name a function f(request) that returns a subscriber or None."),
+    ("E007", conf.unknown_feature, 'Leave it out, for "warn".'),
+    ("E008", conf.denied, "Name a function f(request, missing), or a page as for LOGIN_URL. Leave it out, for 403."),
+    ("E009", conf.stripe_rate, "Leave it out, for 10."),
+    ("E010", conf.confirm_every, "Leave it out, for timedelta(days=7)."),
+)
+
+
+def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    return [*_malformed(), *_misspelt(), *_no_subscriber()]
+
+
+def check_credentials(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    return [*_no_key(), *_no_secret(), *_unencrypted()]
+
+
+def _malformed() -> Iterator[CheckMessage]:
+    key_is_malformed = False
+    for number, read, hint in _MALFORMED:
+        try:
+            read()
+        except ImproperlyConfigured as error:
+            if number == "E002" and key_is_malformed:  # then the mode cannot be told, either
+                continue
+            key_is_malformed |= number == "E001"
+            yield Error(str(error), hint=hint, id=f"entitlements_app.{number}")
+
+
+def _misspelt() -> Iterator[CheckMessage]:
+    for name in dir(settings):
+        if name.startswith("ENTITLEMENTS_") and name not in conf.NAMES:
+            near = get_close_matches(name, conf.NAMES, n=1)
+            yield Warning(
+                f"{name} is no setting of entitlements_app.",
+                hint=f"Did you mean {near[0]}?" if near else "Remove it.",
+                id="entitlements_app.W008",
+            )
+
+
+def _no_subscriber() -> Iterator[CheckMessage]:
+    users_pay = issubclass(get_user_model(), get_subscriber_model())
+    if not users_pay and getattr(settings, "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", None) is None:
+        yield Warning(
+            "ENTITLEMENTS_SUBSCRIBER_MODEL is not the user model, and nothing says which subscriber a request is of: "
+            "every gate that asks about a request of a signed-in user will fail.",
+            hint="Set ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST to the dotted path of a function f(request).",
+            id="entitlements_app.W007",
+        )
+
+
+def _no_key() -> Iterator[CheckMessage]:
+    if _read(conf.stripe_api_key) is None and _is_well_formed(conf.stripe_api_key):
+        mode = "live" if _read(conf.livemode) else "test"
+        yield Warning(
+            f"ENTITLEMENTS_STRIPE_API_KEY is not set: lost webhooks are never mended, and gates see {mode} mode.",
+            hint="Set it to a restricted key that may read entitlements and customers.",
+            id="entitlements_app.W001",
+        )
+
+
+def _no_secret() -> Iterator[CheckMessage]:
+    if _read(conf.webhook_secrets) == ():
+        yield Warning(
+            "ENTITLEMENTS_WEBHOOK_SECRETS is empty: every webhook is refused.",
+            hint='Set it to a list with the signing secret of your endpoint in Stripe: ["whsec_…"].',
+            id="entitlements_app.W002",
+        )
+
+
+def _unencrypted() -> Iterator[CheckMessage]:
+    parts = urlsplit(_read(conf.stripe_api_base) or "")
+    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        yield Warning(
+            "ENTITLEMENTS_STRIPE_API_BASE is not https: the API key would cross the network unencrypted.",
+            hint="Use https for everything but a simulator on this machine.",
+            id="entitlements_app.W010",
+        )
+
+
+def _is_well_formed(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except ImproperlyConfigured:
+        return False
+    return True
+
+
+def _read(read: Callable[[], Any]) -> Any:
+    """The setting, or `None` if it is malformed, which another check tells."""
+    return read() if _is_well_formed(read) else None

@@ -1,0 +1,63 @@
+"""`EntitlementRequiredMixin`: a gate before a class-based view."""
+
+from __future__ import annotations
+
+from inspect import isawaitable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.contrib.auth.mixins import AccessMixin
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from .denials import deny_signed_in, is_signed_in, missing_error
+from .request_entitlements import aget_request_entitlements, get_request_entitlements
+from .requirements import Requirement, declared
+
+
+class EntitlementRequiredMixin(AccessMixin):
+    """Let a request through if its subscriber is entitled to all of `entitlement_required`.
+
+    That is a lookup key or a tuple of them; with `entitlement_any = True` one of them is enough. Goes left of the
+    view's own base class, sync or async. Anonymous visitors are sent to log in; for others `ENTITLEMENTS_DENIED`
+    decides, 403 unless it is set. `AccessMixin`'s hooks work: `login_url`, `redirect_field_name`,
+    `permission_denied_message`, `raise_exception` (403 for all), `handle_no_permission()`, which finds the missing keys
+    in `self.entitlements_missing`. A view that declares nothing raises `ImproperlyConfigured`.
+    """
+
+    entitlement_required: str | tuple[str, ...] | None = None
+    entitlement_any: bool = False
+    entitlements_missing: tuple[str, ...] = ()
+    view_is_async: bool
+    request: HttpRequest
+
+    def get_entitlement_required(self) -> str | tuple[str, ...] | None:
+        """What is required of this request. Override it to decide at the time of the request."""
+        return self.entitlement_required
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        requirement = declared(self, self.get_entitlement_required(), any=self.entitlement_any)
+        if self.view_is_async:
+            return self._adispatch(requirement, request, *args, **kwargs)
+        self.entitlements_missing = requirement.missing_from(get_request_entitlements(request))
+        if self.entitlements_missing:
+            return self.handle_no_permission()
+        return super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+
+    async def _adispatch(self, requirement: Requirement, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        self.entitlements_missing = requirement.missing_from(await aget_request_entitlements(request))
+        if not self.entitlements_missing:
+            response = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+        elif iscoroutinefunction(self.handle_no_permission):
+            response = self.handle_no_permission()
+        else:
+            response = await sync_to_async(self.handle_no_permission)()
+        return await response if isawaitable(response) else response
+
+    def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]
+        """The answer to a visitor who lacks `self.entitlements_missing`."""
+        if self.raise_exception:
+            raise missing_error(self.entitlements_missing, str(self.get_permission_denied_message()))
+        if is_signed_in(self.request):
+            return deny_signed_in(self.request, self.entitlements_missing, str(self.get_permission_denied_message()))
+        return super().handle_no_permission()

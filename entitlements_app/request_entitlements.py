@@ -1,0 +1,116 @@
+"""The answer for a request: who its subscriber is, asked once for each user object.
+
+The memo lies on the request and holds the user object that it was made for. Another object in `request.user`, as after
+a login or under impersonation, is asked about again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
+from django.http import HttpRequest
+
+from . import conf
+from .access import Answer, Entitlements, read, read_ahead, refuse_in_event_loop
+
+# What templates take for "no such thing" when a look-up raises it: a mistake in the site's function would pass for no.
+_SWALLOWED_BY_TEMPLATES = (AttributeError, TypeError, LookupError, ValueError, ObjectDoesNotExist)
+
+
+class _OfRequest(Entitlements):
+    """`request.entitlements`: the answer for the request's subscriber, read when first asked for."""
+
+    __slots__ = ("_request",)
+    _request: HttpRequest
+
+    def __init__(self, request: HttpRequest) -> None:
+        object.__setattr__(self, "_request", request)
+
+    def _read(self) -> Answer:
+        return _of_request(self._request)
+
+    def __repr__(self) -> str:
+        return "<Entitlements of a request>"
+
+
+def get_request_entitlements(request: HttpRequest) -> Entitlements:
+    """The answer for the request's subscriber: no query before it is asked, one for each user object after that.
+
+    The subscriber is what `ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST` says, else the signed-in, active user. Asking raises
+    `ImproperlyConfigured` if that is no subscriber, or if the site's function fails.
+    """
+    return _OfRequest(request)
+
+
+async def aget_request_entitlements(request: HttpRequest) -> Entitlements:
+    """The same for async code, read at once; the sync spelling then has its answer without a query."""
+    user = getattr(request, "user", None)
+    memo = _memo(request, user)
+    if memo is None:
+        memo = _remember(request, user, await _ask_async(request))
+    return memo
+
+
+def share_request_entitlements(asked: Any, also: HttpRequest) -> None:
+    """Let another request with the same user object have the answer that this one was given."""
+    user = getattr(also, "user", None)
+    memo = _memo(asked, user)
+    if memo is not None:
+        _remember(also, user, memo)
+
+
+def _of_request(request: HttpRequest) -> Answer:
+    user = getattr(request, "user", None)
+    memo = _memo(request, user)
+    if memo is None:
+        refuse_in_event_loop(
+            "request.entitlements has not been read yet, and this is async code: "
+            "`await request.aentitlements()` first, in the view."
+        )
+        with _no_swallowing():
+            answer = read(_subscriber_of(request))
+        memo = _remember(request, user, answer)
+    return memo
+
+
+async def _ask_async(request: HttpRequest) -> Answer:
+    function = conf.subscriber_from_request()
+    with _no_swallowing():
+        if function is not None and iscoroutinefunction(function):
+            return await sync_to_async(read_ahead)(await function(request))
+        return await sync_to_async(lambda: read_ahead(_subscriber_of(request)))()
+
+
+def _subscriber_of(request: HttpRequest) -> object:
+    function = conf.subscriber_from_request()
+    if function is None:
+        user = getattr(request, "user", None)
+        return user if user is not None and user.is_authenticated and user.is_active else None
+    return (async_to_sync(function) if iscoroutinefunction(function) else function)(request)
+
+
+@contextmanager
+def _no_swallowing() -> Iterator[None]:
+    try:
+        yield
+    except _SWALLOWED_BY_TEMPLATES as error:
+        raise ImproperlyConfigured(
+            f"Who the request's subscriber is could not be found out: {type(error).__name__}: {error} "
+            "(ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST is the function that says so.)"
+        ) from error
+
+
+def _memo(request: HttpRequest, user: object) -> Answer | None:
+    held = request.__dict__.get("_entitlements_memo")
+    return held[1] if held is not None and held[0] is user else None
+
+
+def _remember(request: HttpRequest, user: object, answer: Answer) -> Answer:
+    # An identity, not an id: the memo keeps the user object alive, so that no other can take its place.
+    if getattr(request, "user", None) is user:  # it may have been replaced while an async look-up waited
+        request.__dict__["_entitlements_memo"] = (user, answer)
+    return answer

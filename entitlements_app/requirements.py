@@ -1,0 +1,52 @@
+"""What a gate asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.core.exceptions import ImproperlyConfigured
+
+from .access import Entitlements, check_keys
+
+
+class MalformedRequirement(ImproperlyConfigured, TypeError):
+    """A view declares something that is not a lookup key or a tuple of them."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """All of these lookup keys, or with `any` one of them. Raises `TypeError` for no keys, or what is not a key."""
+
+    keys: tuple[str, ...]
+    any: bool = False
+
+    def __post_init__(self) -> None:
+        check_keys(self.keys)
+
+    def missing_from(self, entitlements: Entitlements) -> tuple[str, ...]:
+        """The keys that lack, of which with `any` one would do. Empty: the requirement is met."""
+        missing = tuple(key for key in self.keys if not entitlements[key])
+        return () if self.any and len(missing) < len(self.keys) else missing
+
+
+def declared(view: object, required: object, *, any: bool = False) -> Requirement:  # noqa: A002
+    """The requirement of a class that declares `entitlement_required`: a lookup key or a tuple of them.
+
+    Raises `ImproperlyConfigured` where nothing is declared, so that forgetting it opens no door, and its subclass
+    `MalformedRequirement`, also a `TypeError`, for what is no key.
+    """
+    name = type(view).__name__
+    if required is None:
+        raise ImproperlyConfigured(
+            f"{name} is gated and does not say on what. Set entitlement_required to a lookup key, "
+            'or a tuple of them: entitlement_required = "premium_support".'
+        )
+    keys = (required,) if isinstance(required, str) else required
+    if not isinstance(keys, tuple):
+        raise MalformedRequirement(
+            f"{name}.entitlement_required must be a lookup key or a tuple of them, not a {type(keys).__name__}."
+        )
+    try:
+        return Requirement(keys, any)
+    except TypeError as error:
+        raise MalformedRequirement(f"{name}.entitlement_required: {error}") from error

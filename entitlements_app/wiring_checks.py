@@ -1,0 +1,107 @@
+"""System checks of how the app is plugged in: middleware, backends, URLs, app labels. Ids: see checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Django's own name)
+from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
+
+from .backends import LABEL, EntitlementsBackend
+from .middleware import EntitlementsMiddleware
+
+
+def check_middleware(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    classes = _imported(settings.MIDDLEWARE)
+    ours = _first(EntitlementsMiddleware, classes)
+    if ours is None:
+        return [
+            Warning(
+                "EntitlementsMiddleware is not in MIDDLEWARE: requests have no `entitlements`, and a template that "
+                "asks for request.entitlements sees no feature.",
+                hint='Add "entitlements_app.middleware.EntitlementsMiddleware" after AuthenticationMiddleware.',
+                id="entitlements_app.W004",
+            )
+        ]
+    authentication = _first(AuthenticationMiddleware, classes)
+    site_tells = getattr(settings, "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", None) is not None
+    if authentication is None and site_tells:
+        return []
+    if authentication is None or authentication > ours:
+        return [
+            Error(
+                "EntitlementsMiddleware must come after AuthenticationMiddleware, which says who asks.",
+                hint='Put "entitlements_app.middleware.EntitlementsMiddleware" below '
+                '"django.contrib.auth.middleware.AuthenticationMiddleware" in MIDDLEWARE.',
+                id="entitlements_app.E011",
+            )
+        ]
+    return []
+
+
+def check_backends(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    classes = _imported(settings.AUTHENTICATION_BACKENDS)
+    ours = _first(EntitlementsBackend, classes)
+    if ours is None:
+        return []
+    # The first backend is who Django takes a session to be from (`force_login`), and this one has no users.
+    model_backend = _first(ModelBackend, classes)
+    if ours == 0 or (model_backend is not None and model_backend > ours):
+        return [
+            Error(
+                "EntitlementsBackend must come after ModelBackend: it answers permissions and signs nobody in.",
+                hint='Put "entitlements_app.backends.EntitlementsBackend" last in AUTHENTICATION_BACKENDS, after '
+                '"django.contrib.auth.backends.ModelBackend".',
+                id="entitlements_app.E012",
+            )
+        ]
+    return []
+
+
+def check_webhook_url(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return []
+    try:
+        reverse("entitlements:webhook")
+    except NoReverseMatch:
+        return [
+            Warning(
+                "The webhook endpoint has no URL: Stripe cannot say what changes.",
+                hint='Add path("stripe/", include("entitlements_app.urls")) to your urlpatterns.',
+                id="entitlements_app.W003",
+            )
+        ]
+    return []
+
+
+def check_label(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    return [
+        Warning(
+            f"{app.name} has the app label {LABEL!r}, which EntitlementsBackend answers permissions for: "
+            "a lookup key like change_invoice would be a permission on its models.",
+            hint="Give that app another label, or do not use EntitlementsBackend.",
+            id="entitlements_app.W005",
+        )
+        for app in apps.get_app_configs()
+        if app.label == LABEL
+    ]
+
+
+def _imported(paths: Iterable[str]) -> list[object]:
+    imported: list[object] = []
+    for path in paths:
+        try:
+            imported.append(import_string(path))
+        except ImportError:  # Django says so at the start
+            imported.append(None)
+    return imported
+
+
+def _first(wanted: type, classes: list[object]) -> int | None:
+    return next((n for n, cls in enumerate(classes) if isinstance(cls, type) and issubclass(cls, wanted)), None)
