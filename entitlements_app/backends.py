@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.backends import BaseBackend
-from django.core.exceptions import ImproperlyConfigured
 
 from .access import Entitlements, get_entitlements
 from .subscribers import is_subscriber
+
+logger = logging.getLogger(__name__)
 
 LABEL = "entitlements"
 
@@ -19,9 +22,9 @@ class EntitlementsBackend(BaseBackend):
 
     The lookup key is all that follows the first dot. Inactive and anonymous users have none, superusers all, as
     everywhere in Django. Where users are the subscribers, the object is left out, or is that user. Where another model
-    is, pass its instance as the object: `user.has_perm("entitlements.sso", organisation)`; without one
-    `ImproperlyConfigured` is raised, with another model's `TypeError`. Each call is one query: nothing is kept on the
-    user object, so that one that lives long is never behind.
+    is, pass its instance as the object: `user.has_perm("entitlements.sso", organisation)`. Without one the answer is
+    no, and logged once; an instance of any other model raises `TypeError`. Each call is one query: nothing is kept on
+    the user object, so that one that lives long is never behind.
     """
 
     def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
@@ -54,11 +57,18 @@ def _entitlements(user: Any, obj: Any) -> Entitlements:
     if not user.is_active or user.is_anonymous:
         return get_entitlements(None)
     user_pays = is_subscriber(user)
-    if obj is None and not user_pays:
-        raise ImproperlyConfigured(
-            "Users are not the subscribers (ENTITLEMENTS_SUBSCRIBER_MODEL): "
-            'pass the subscriber as the object, user.has_perm("entitlements.sso", organisation).'
-        )
+    if obj is None and not user_pays:  # of no organisation, or the site forgot to pass it
+        _say_once_what_is_asked_for()
+        return get_entitlements(None)
     if user_pays and is_subscriber(obj) and obj != user:
         return get_entitlements(None)  # what another user pays for is not this one's
     return get_entitlements(user if obj is None else obj)
+
+
+@cache
+def _say_once_what_is_asked_for() -> None:
+    logger.warning(
+        "A permission of the label 'entitlements' was asked without an object, and users are not the subscribers "
+        "(ENTITLEMENTS_SUBSCRIBER_MODEL). The answer is no. Pass the subscriber: "
+        "user.has_perm('entitlements.sso', organisation)."
+    )

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponseRedirect, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -34,7 +35,11 @@ def deny_signed_in(request: HttpRequest, missing: tuple[str, ...], message: str 
     if isinstance(denied, str):
         return HttpResponseRedirect(_with_query(denied, request, missing))
     answer = async_to_sync(denied) if iscoroutinefunction(denied) else denied
-    response: HttpResponseBase = answer(request, missing)
+    response = answer(request, missing)
+    if not isinstance(response, HttpResponseBase):
+        raise ImproperlyConfigured(
+            f"The function of ENTITLEMENTS_DENIED must return a response, not {type(response).__name__}."
+        )
     return response
 
 

@@ -69,7 +69,8 @@ def _of_request(request: HttpRequest) -> Answer:
     if memo is None:
         refuse_in_event_loop(
             "request.entitlements has not been read yet, and this is async code: "
-            "`await request.aentitlements()` first, in the view."
+            "`await request.aentitlements()` first, in the view. "
+            "Before an async class-based view goes EntitlementRequiredMixin, not a decorator on its dispatch."
         )
         with _no_swallowing():
             answer = read(_subscriber_of(request))

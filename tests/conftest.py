@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
+from entitlements_app import known_features
 from entitlements_app.linking import link
 from entitlements_app.testing import StripeSimulator
 from tests.delivery import SECRET
@@ -29,6 +30,11 @@ def pytest_unconfigure() -> None:
 def _only_where_locks_are(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("postgresql") and django_settings.DATABASE != "postgresql":
         pytest.skip("about row locks: runs on PostgreSQL")
+
+
+@pytest.fixture(autouse=True)
+def _like_a_new_process() -> None:
+    known_features.forget()
 
 
 @pytest.fixture

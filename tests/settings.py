@@ -35,7 +35,7 @@ try:
 except ImportError:  # the environment without extras
     pass
 else:
-    INSTALLED_APPS.append("rest_framework")
+    INSTALLED_APPS += ["rest_framework", "rest_framework.authtoken"]
 
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -49,7 +49,6 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [Path(__file__).parent / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -59,6 +58,23 @@ TEMPLATES = [
             ]
         },
     }
+]
+
+try:
+    import jinja2  # noqa: F401
+except ImportError:
+    pass
+else:
+    TEMPLATES.append(
+        {
+            "BACKEND": "django.template.backends.jinja2.Jinja2",
+            "OPTIONS": {"extensions": ["entitlements_app.jinja.EntitlementsExtension"]},
+        }
+    )
+
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "entitlements_app.backends.EntitlementsBackend",
 ]
 
 if DATABASE == "postgresql":

@@ -7,152 +7,177 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.mixins import PermissionRequiredMixin
 from django.contrib.auth.models import AnonymousUser, User
-from django.core.exceptions import ImproperlyConfigured, PermissionDenied
-from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client, RequestFactory
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied, SynchronousOnlyOperation
+from django.http import HttpResponse
+from django.template import Context, Template, TemplateSyntaxError, engines
+from django.test import RequestFactory
+from django.urls import path, resolve, reverse
+from django.utils.decorators import method_decorator
+from django.views import View
 
+from entitlements_app.access import get_entitlements, has_entitlement
+from entitlements_app.backends import EntitlementsBackend, _say_once_what_is_asked_for
 from entitlements_app.decorators import entitlement_required
-from entitlements_app.linking import link
-from tests.delivery import deliver, summary
+from entitlements_app.middleware import EntitlementsMiddleware
+from entitlements_app.mixins import EntitlementRequiredMixin
 from tests.rows import BY_ORGANISATION, make_subscriber, visitor_of
+from tests.testapp import gates
+from tests.testapp.gates import GUARDING, KEY, PERMISSIONS, SAYING
+from tests.visitors import (
+    Who,
+    deactivated,
+    entitled,
+    every_visitor,
+    over_both,
+    stranger,
+    subscriber_with,
+    superuser,
+    unlinked,
+)
 
 pytestmark = pytest.mark.django_db
-
-DENYING = ["/decorated/", "/decorated-async/"]  # anonymous visitors to login, others 403
-SAYING = ["/template/", "/in-code/", "/in-async-code/"]  # a page that says open or closed
-
-
-def subscriber_with(*keys: str) -> Any:
-    subscriber = make_subscriber()
-    stripe_id = f"cus_of_{subscriber.pk}"
-    link(subscriber, stripe_id)
-    deliver(summary(stripe_id, *keys))
-    return subscriber
-
-
-def entitled() -> User:
-    return visitor_of(subscriber_with("premium_support"))
-
-
-def entitled_to_something_else() -> User:
-    return visitor_of(subscriber_with("premium-support", "PREMIUM_SUPPORT", "premium_support_plus"))
-
-
-def unlinked() -> User:
-    return visitor_of(make_subscriber())
-
-
-def stranger() -> User:
-    return User.objects.create_user("stranger")
-
-
-def superuser() -> User:
-    """Superusers pass permissions, and an entitlement is none: they hold what they pay for."""
-    user = unlinked()
-    User.objects.filter(pk=user.pk).update(is_superuser=True, is_staff=True)
-    return user
-
-
-def deactivated() -> User:
-    user = entitled()
-    User.objects.filter(pk=user.pk).update(is_active=False)
-    return user
-
-
-def anonymous() -> None:
-    return None
-
-
-VISITORS: list[tuple[Callable[[], User | None], str]] = [
-    (entitled, "open"),
-    (entitled_to_something_else, "denied"),
-    (unlinked, "denied"),
-    (stranger, "denied"),
-    (superuser, "denied"),
-    (deactivated, "login"),  # Django itself treats the session of an inactive user as anonymous
-    (anonymous, "login"),
-]
-every_visitor = pytest.mark.parametrize(("who", "outcome"), VISITORS, ids=[who.__name__ for who, _ in VISITORS])
-
-
-class Sync:
-    def get(self, path: str, user: User | None) -> HttpResponse:
-        client = Client()
-        if user:
-            client.force_login(user)
-        return client.get(path)
-
-
-class Async:
-    def get(self, path: str, user: User | None) -> HttpResponse:
-        client = AsyncClient()
-        if user:
-            client.force_login(user)
-        return async_to_sync(client.get)(path)
-
-
-over_both = pytest.mark.parametrize("served_by", [Sync(), Async()], ids=["WSGI", "ASGI"])
+has_jinja = "jinja2" in [engine.name for engine in engines.all()]
 
 
 @over_both
 @every_visitor
-@pytest.mark.parametrize("path", DENYING)
-def test_a_decorated_view(served_by: Any, who: Callable[[], User | None], outcome: str, path: str) -> None:
-    response = served_by.get(path, who())
+@pytest.mark.parametrize("gate", GUARDING)
+def test_a_gate_before_a_view(served_by: Any, who: Who, outcome: str, gate: str) -> None:
+    response = served_by.get(gate, who())
     if outcome == "login":
-        assert response.status_code == 302
-        assert response.headers["Location"] == f"/login/?next={path}"
+        assert (response.status_code, response.headers["Location"]) == (302, f"/login/?next={gate}")
     else:
         assert response.status_code == {"open": 200, "denied": 403}[outcome]
 
 
 @over_both
 @every_visitor
-@pytest.mark.parametrize("path", SAYING)
-def test_a_page_that_asks(served_by: Any, who: Callable[[], User | None], outcome: str, path: str) -> None:
-    response = served_by.get(path, who())
-    assert response.content.strip() == (b"open" if outcome == "open" else b"closed")
+@pytest.mark.parametrize("gate", SAYING)
+def test_a_page_that_asks(served_by: Any, who: Who, outcome: str, gate: str) -> None:
+    says = served_by.get(gate, who()).content.decode()
+    if gate.endswith("/block-alone/"):
+        assert says == ("closed no, open" if outcome == "open" else "closed")
+    else:
+        assert says == ("open" if outcome == "open" else "closed")
+
+
+@over_both
+@every_visitor
+@pytest.mark.parametrize("gate", PERMISSIONS)
+def test_a_permission(served_by: Any, who: Who, outcome: str, gate: str) -> None:
+    passes = outcome == "open" or who is superuser
+    assert served_by.get(gate, who()).content == (b"open" if passes else b"closed")
 
 
 @pytest.mark.parametrize(
     ("keys", "both", "either"),
     [
-        (("premium_support", "sso"), 200, 200),
-        (("sso",), 403, 200),
-        (("premium_support",), 403, 200),
-        (("x",), 403, 403),
+        (("premium_support", "sso"), True, True),
+        (("sso",), False, True),
+        (("premium_support",), False, True),
+        (("x",), False, False),
     ],
 )
-def test_all_keys_or_any_of_them(keys: tuple[str, ...], both: int, either: int) -> None:
-    user = visitor_of(subscriber_with(*keys))
-    assert Sync().get("/needs-both/", user).status_code == both
-    assert Sync().get("/needs-either/", user).status_code == either
+def test_all_keys_or_any_of_them(keys: tuple[str, ...], both: bool, either: bool) -> None:
+    request = RequestFactory().get("/")
+    request.user = visitor_of(subscriber_with(*keys))
+
+    class NeedsBoth(EntitlementRequiredMixin, View):
+        entitlement_required = (KEY, "sso")
+        raise_exception = True
+
+        def get(self, request: Any) -> HttpResponse:
+            return HttpResponse()
+
+    class NeedsEither(NeedsBoth):
+        entitlement_any = True
+
+    def passes(view: Callable[..., HttpResponse]) -> bool:
+        try:
+            return view(request).status_code == 200
+        except PermissionDenied:
+            return False
+
+    def page(request: Any) -> HttpResponse:
+        return HttpResponse()
+
+    spelt = [
+        (entitlement_required(KEY, "sso")(page), entitlement_required(KEY, "sso", any=True)(page)),
+        (NeedsBoth.as_view(), NeedsEither.as_view()),
+    ]
+    for needs_both, needs_either in spelt:
+        assert (passes(needs_both), passes(needs_either)) == (both, either)
+    blocks = [("django", '{% load entitlements %}{% entitled "premium_support" "sso"', " ")]
+    if has_jinja:
+        blocks.append(("jinja2", '{% entitled "premium_support", "sso"', ", "))
+    for engine, start, divider in blocks:
+        source = start + " %}both{% endentitled %}" + start + divider + "any=True %}either{% endentitled %}"
+        expected = both * "both" + either * "either"
+        assert engines[engine].from_string(source).render({"request": request}, request) == expected
 
 
-@pytest.mark.parametrize("bad", [(), ("",), (["a"],), (None,), (lambda request: request,)])
-def test_a_decorator_without_a_key_fails_when_it_is_written_down(bad: tuple[Any, ...]) -> None:
+BAD = [(), ("",), ("a", ""), (["a"],), (("a", "b"),), (None,), (1,), (b"a",), (lambda request: request,)]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_what_is_no_key_is_a_type_error_in_each_spelling(bad: tuple[Any, ...]) -> None:
+    """`test_access` has those of an answer."""
     with pytest.raises(TypeError):
         entitlement_required(*bad)
+    for engine, divider in [("django", " "), ("jinja2", ", ")][: 1 + has_jinja]:
+        load = "{% load entitlements %}" if engine == "django" else ""
+        source = load + "{% entitled " + divider.join(f"k{n}" for n in range(len(bad))) + " %}{% endentitled %}"
+        context = {f"k{n}": (lambda: None) if callable(key) else key for n, key in enumerate(bad)}
+        with pytest.raises(TypeError):
+            engines[engine].from_string(source).render(context, RequestFactory().get("/"))
+        if len(bad) == 1:
+            spelt = ["s|entitled_to:k"] if engine == "django" else ["s|entitled_to(k)", "s is entitled_to(k)"]
+            for expression in spelt:
+                template = engines[engine].from_string(load + "{% if " + expression + " %}{% endif %}")
+                with pytest.raises(TypeError):
+                    template.render({"s": make_subscriber(), "k": context["k0"]})
+
+
+@pytest.mark.parametrize("declared", ["", (), [KEY], ("",), (KEY, None), {KEY}, 5])
+def test_a_class_that_declares_no_key_is_both_a_type_error_and_a_configuration_error(declared: Any) -> None:
+    for error in (TypeError, ImproperlyConfigured):
+        with pytest.raises(error, match=r"Gated.*entitlement_required"):
+            gates.Gated.as_view(entitlement_required=declared)(RequestFactory().get("/"))
+
+
+def test_a_class_that_declares_nothing_is_a_configuration_error() -> None:
+    class Forgotten(EntitlementRequiredMixin, View):
+        pass
+
+    with pytest.raises(ImproperlyConfigured, match="Forgotten is gated and does not say on what"):
+        Forgotten.as_view()(RequestFactory().get("/"))
+
+
+@pytest.mark.parametrize("target", [gates.Plain, [path("", gates.plain)], "tests.urls", None])
+def test_the_decorator_goes_on_views_and_includes_only(target: Any) -> None:
+    with pytest.raises(TypeError, match="EntitlementRequiredMixin"):
+        entitlement_required(KEY)(target)
 
 
 def test_the_decorator_keeps_the_view_s_name_and_marks() -> None:
-    from tests.testapp.views import decorated, decorated_async
+    assert (gates.decorated.__name__, gates.decorated_async.__name__) == ("decorated", "decorated_async")
+    assert resolve("/guarding/include/class/7/").func.view_class is gates.Plain
 
-    assert (decorated.__name__, decorated_async.__name__) == ("decorated", "decorated_async")
 
-
-def test_a_login_page_on_another_host_gets_the_whole_url(settings: Any) -> None:
-    settings.LOGIN_URL = "https://accounts.example.com/login/"
-    location = Sync().get("/decorated/", None).headers["Location"]
-    assert location == "https://accounts.example.com/login/?next=http%3A//testserver/decorated/"
+def test_a_gated_include_keeps_its_names_and_arguments() -> None:
+    assert reverse("gated:class", args=[7]) == "/guarding/include/class/7/"
+    assert reverse("gated:deep:function", kwargs={"year": "2026"}) == "/guarding/include/deeper/2026/function/"
+    match = resolve("/guarding/include/class/7/")
+    assert (match.app_names, match.namespaces, match.kwargs) == (["shop"], ["gated"], {"number": 7})
 
 
 def test_the_decorator_works_without_the_middleware() -> None:
     request = RequestFactory().get("/")
     request.user = entitled()
-    if not BY_ORGANISATION:
-        assert entitlement_required("premium_support")(lambda request: HttpResponse())(request).status_code == 200
+    assert entitlement_required(KEY)(lambda request: HttpResponse())(request).status_code == 200
     with pytest.raises(PermissionDenied):
         entitlement_required("sso")(lambda request: HttpResponse())(request)
 
@@ -160,38 +185,183 @@ def test_the_decorator_works_without_the_middleware() -> None:
 @pytest.mark.skipif(not BY_ORGANISATION, reason="about a site's own function")
 @over_both
 @pytest.mark.parametrize("function", ["organisation_of", "organisation_of_async"])
-@pytest.mark.parametrize("path", DENYING)
-def test_the_site_s_function_may_be_sync_or_async(served_by: Any, function: str, path: str, settings: Any) -> None:
+@pytest.mark.parametrize("gate", GUARDING)
+def test_the_site_s_function_may_be_sync_or_async(served_by: Any, function: str, gate: str, settings: Any) -> None:
     settings.ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = f"tests.testapp.views.{function}"
-    assert served_by.get(path, entitled()).status_code == 200
-    assert served_by.get(path, unlinked()).status_code == 403
-
-
-def test_an_async_gate_asks_the_request_s_user_and_not_the_session_s() -> None:
-    """As after impersonation by a middleware that replaced `request.user` only."""
-    from tests.testapp.views import decorated_async
-
-    request = RequestFactory().get("/")
-    request.user = unlinked()
-    with pytest.raises(PermissionDenied):
-        async_to_sync(decorated_async)(request)
-    request.user = AnonymousUser()
-    assert async_to_sync(decorated_async)(request).status_code == 302
-
-
-def test_a_subscriber_of_the_wrong_model_is_an_error_and_no_denial(settings: Any) -> None:
-    settings.ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = "tests.test_gates.wrong_model"
-    with pytest.raises(ImproperlyConfigured, match="ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST"):
-        Sync().get("/decorated/", entitled())
-
-
-def wrong_model(request: HttpRequest) -> Any:
-    from django.contrib.auth.models import Group
-
-    return Group(pk=request.user.pk)
+    assert served_by.get(gate, entitled()).status_code == 200
+    assert served_by.get(gate, unlinked()).status_code == 403
 
 
 @over_both
 def test_a_view_that_does_not_ask_costs_no_query(served_by: Any, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(0):
         assert served_by.get("/plain/", None).status_code == 200
+
+
+# --- templates
+
+
+def test_the_block_needs_the_request() -> None:
+    source = '{% load entitlements %}{% entitled "sso" %}open{% endentitled %}'
+    with pytest.raises(ImproperlyConfigured, match=r"context_processors\.request"):
+        Template(source).render(Context())
+    if has_jinja:
+        with pytest.raises(ImproperlyConfigured, match="with context"):
+            engines["jinja2"].from_string('{% entitled "sso" %}{% endentitled %}').render({})
+
+
+@pytest.mark.parametrize("tag", ['entitled "sso" anyof=True', 'entitled "sso" any=True all=True'])
+def test_the_block_refuses_other_arguments(tag: str) -> None:
+    with pytest.raises(TemplateSyntaxError, match="any=True"):
+        Template("{% load entitlements %}{% " + tag + " %}{% endentitled %}")
+
+
+@pytest.mark.skipif(not has_jinja, reason="the environment without extras")
+def test_jinja_keys_without_a_comma_are_refused_because_jinja_would_join_them() -> None:
+    with pytest.raises(Exception, match="comma between"):
+        engines["jinja2"].from_string('{% entitled "premium" "_support" %}open{% endentitled %}')
+
+
+def test_blocks_can_be_nested_and_extended() -> None:
+    request = RequestFactory().get("/")
+    request.user = visitor_of(subscriber_with("a"))
+    source = (
+        '{% load entitlements %}{% entitled "a" %}a{% entitled "b" %}b{% else %}-{% block x %}x{% endblock %}'
+        '{% endentitled %}{% else %}{% entitled "b" %}b{% endentitled %}{% endentitled %}'
+    )
+    assert engines["django"].from_string(source).render({}, request) == "a-x"
+
+
+# --- permissions
+
+
+def permission(user: User | AnonymousUser, key: str, subscriber: Any) -> bool:
+    return user.has_perm(f"entitlements.{key}", subscriber if BY_ORGANISATION else None)
+
+
+def test_a_permission_is_split_at_the_first_dot_and_compared_exactly() -> None:
+    subscriber = subscriber_with("api.v2", "change_user")
+    user = visitor_of(subscriber)
+    assert permission(user, "api.v2", subscriber)
+    assert not permission(user, "api", subscriber)
+    assert not permission(user, "API.v2", subscriber)
+    assert not user.has_perm("auth.change_user"), "a lookup key is no permission of another app"
+    assert not user.has_perm("entitlements_app.api.v2")
+
+
+def test_a_permission_without_a_key_is_a_type_error() -> None:
+    user = stranger()
+    for perm in ("entitlements.", "entitlements"):
+        with pytest.raises(TypeError, match="after the dot"):
+            user.has_perm(perm)
+
+
+def test_inactive_and_anonymous_users_have_no_permission() -> None:
+    subscriber = subscriber_with(KEY)
+    user = visitor_of(subscriber)
+    assert permission(user, KEY, subscriber)
+    user.is_active = False
+    assert not permission(user, KEY, subscriber)
+    assert not permission(AnonymousUser(), KEY, subscriber)
+    backend = EntitlementsBackend()
+    assert backend.get_all_permissions(user, subscriber) == set()
+
+
+@pytest.mark.skipif(BY_ORGANISATION, reason="about users who pay for themselves")
+def test_what_another_user_pays_for_is_nobody_else_s_permission() -> None:
+    payer, other = entitled(), unlinked()
+    assert payer.has_perm(f"entitlements.{KEY}", payer)
+    assert not other.has_perm(f"entitlements.{KEY}", payer)
+    assert other.get_all_permissions(payer) == set()
+
+
+@pytest.mark.skipif(BY_ORGANISATION, reason="about users who pay for themselves")
+def test_permissions_are_listed_and_each_module_is_told() -> None:
+    user = visitor_of(subscriber_with("a", "b"))
+    assert user.get_all_permissions() == {"entitlements.a", "entitlements.b"}
+    assert user.has_module_perms("entitlements")
+    assert not user.has_module_perms("auth")
+    assert not unlinked().has_module_perms("entitlements")
+    assert async_to_sync(user.ahas_module_perms)("entitlements")
+    assert async_to_sync(user.aget_all_permissions)() == {"entitlements.a", "entitlements.b"}
+    source = "{% if perms.entitlements.a %}a{% endif %}{% if perms.entitlements.c %}c{% endif %}"
+    request = RequestFactory().get("/")
+    request.user = user
+    assert engines["django"].from_string(source).render({}, request) == "a"
+    assert "entitlements.a" not in deactivated().get_all_permissions()
+
+
+@pytest.mark.skipif(not BY_ORGANISATION, reason="about another subscriber than the user")
+def test_a_permission_about_no_organisation_is_denied_and_logged_once(caplog: Any) -> None:
+    request = RequestFactory().get("/")
+    request.user = entitled()
+    _say_once_what_is_asked_for.cache_clear()
+    assert not request.user.has_perm(f"entitlements.{KEY}")
+    source = "{% if perms.entitlements.premium_support %}open{% else %}closed{% endif %}"
+    assert engines["django"].from_string(source).render({}, request) == "closed"
+    assert [record.getMessage().count("Pass the subscriber") for record in caplog.records] == [1]
+    assert not request.user.get_all_permissions()
+
+
+def test_a_permission_about_something_else_is_an_error() -> None:
+    user = entitled()
+    with pytest.raises(TypeError, match="Expected an instance of"):
+        user.has_perm(f"entitlements.{KEY}", object())
+    assert user.get_all_permissions(object()) == set()
+
+
+@pytest.mark.skipif(BY_ORGANISATION, reason="Django's decorator passes no object")
+@over_both
+@every_visitor
+def test_django_s_own_permission_gates(served_by: Any, who: Who, outcome: str) -> None:
+    user = who()
+    request = RequestFactory().get("/page/")
+    request.user = user if user and user.is_active else AnonymousUser()
+
+    @permission_required(f"entitlements.{KEY}")
+    def page(request: Any) -> HttpResponse:
+        return HttpResponse("open")
+
+    class Page(PermissionRequiredMixin, View):
+        permission_required = f"entitlements.{KEY}"
+        raise_exception = True
+
+        def get(self, request: Any) -> HttpResponse:
+            return HttpResponse("open")
+
+    if outcome == "open" or who is superuser:
+        assert page(request).status_code == Page.as_view()(request).status_code == 200
+    else:
+        assert page(request).status_code == 302
+        with pytest.raises(PermissionDenied):
+            Page.as_view()(request)
+
+
+# --- async
+
+
+def test_the_sync_spelling_inside_an_event_loop_names_the_remedy() -> None:
+    request = RequestFactory().get("/")
+    request.user = entitled()
+    EntitlementsMiddleware(lambda request: HttpResponse())(request)
+
+    async def ask(remedy: str, how: Callable[[], Any]) -> None:
+        with pytest.raises(SynchronousOnlyOperation, match=remedy):
+            how()
+
+    @method_decorator(entitlement_required(KEY), name="dispatch")
+    class DecoratedAsync(gates.PlainAsync):
+        pass
+
+    block = engines["django"].from_string(gates.DJANGO["block"])
+    attribute = engines["django"].from_string(gates.DJANGO["attribute"])
+    for remedy, how in [
+        (r"await request.aentitlements\(\)", lambda: request.entitlements.sso),
+        (r"await request.aentitlements\(\)", lambda: block.render({}, request)),
+        (r"await request.aentitlements\(\)", lambda: attribute.render({}, request)),
+        (r"await request.aentitlements\(\)", lambda: gates.decorated(request)),
+        ("EntitlementRequiredMixin", lambda: DecoratedAsync.as_view()(request)),
+        (r"await aget_entitlements", lambda: get_entitlements(request.user)),
+        (r"await ahas_entitlement", lambda: has_entitlement(request.user, "sso")),
+    ]:
+        async_to_sync(ask)(remedy, how)

@@ -20,11 +20,11 @@ def test_a_plan_opens_a_gate_in_a_user_s_test(client: Any, stripe_simulator: Str
     customer = stripe_simulator.create_customer()
     link(subscriber, customer["id"])
     client.force_login(visitor_of(subscriber))
-    assert client.get("/decorated/").status_code == 403
+    assert client.get("/guarding/decorated/").status_code == 403
     subscription = stripe_simulator.subscribe(customer, stripe_simulator.create_price(product))
     stripe_simulator.deliver(client)
-    assert client.get("/decorated/").status_code == 200
+    assert client.get("/guarding/decorated/").status_code == 200
     stripe_simulator.clock.advance(5)
     stripe_simulator.cancel(subscription)
     stripe_simulator.deliver(client)
-    assert client.get("/decorated/").status_code == 403
+    assert client.get("/guarding/decorated/").status_code == 403

@@ -1,25 +1,18 @@
 from __future__ import annotations
 
-from django.contrib.auth.models import User
-from rest_framework.authentication import BaseAuthentication
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication, TokenAuthentication
+from rest_framework.decorators import api_view, authentication_classes, permission_classes
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
+from rest_framework.viewsets import ViewSet
 
 from entitlements_app.contrib.rest_framework import HasEntitlement
 
-from .views import KEY
-
-
-class HeaderAuthentication(BaseAuthentication):
-    """Stands for a token: the user is named in a header, whatever the session says."""
-
-    def authenticate(self, request: Request) -> tuple[User, None] | None:
-        name = request.headers.get("X-User")
-        return (User.objects.get(username=name), None) if name else None
-
-    def authenticate_header(self, request: Request) -> str:
-        return "X-User"
+KEY = "premium_support"
 
 
 class Gated(APIView):
@@ -30,12 +23,95 @@ class Gated(APIView):
         return Response("open")
 
 
-class TokenGated(Gated):
+class GatedOf(Gated):
+    permission_classes = [HasEntitlement.of(KEY)]
+    entitlement_required = None
+
+
+class GatedWithSignIn(GatedOf):
+    permission_classes = [IsAuthenticated & HasEntitlement.of(KEY)]
+
+
+class GatedEither(GatedOf):
+    permission_classes = [HasEntitlement.of("zzz") | HasEntitlement.of(KEY)]
+
+
+class GatedTwiceTurned(GatedOf):
+    permission_classes = [~~HasEntitlement.of(KEY)]
+
+
+class GatedObject(GatedOf):
+    """The object is what is gated: the list is everyone's who signs in."""
+
+    def get(self, request: Request) -> Response:
+        self.check_object_permissions(request, object())
+        return Response("open")
+
+
+class GatedSet(ViewSet):
+    permission_classes = [HasEntitlement]
+    entitlement_required = KEY
+
+    def list(self, request: Request) -> Response:
+        return Response("open")
+
+
+@api_view(["GET"])
+@permission_classes([HasEntitlement.of(KEY)])
+def gated_function(request: Request) -> Response:
+    return Response("open")
+
+
+@api_view(["GET"])
+@authentication_classes([TokenAuthentication])
+@permission_classes([HasEntitlement.of(KEY)])
+def gated_function_for_tokens(request: Request) -> Response:
+    return Response("open")
+
+
+def gates(*authentication: type[BaseAuthentication]) -> list[tuple[str, object]]:
+    classes = {"authentication_classes": list(authentication)}
+    return [
+        ("declared", Gated.as_view(**classes)),
+        ("of", GatedOf.as_view(**classes)),
+        ("and", GatedWithSignIn.as_view(**classes)),
+        ("or", GatedEither.as_view(**classes)),
+        ("not-not", GatedTwiceTurned.as_view(**classes)),
+        ("object", GatedObject.as_view(**classes)),
+        ("viewset", GatedSet.as_view({"get": "list"}, **classes)),
+    ]
+
+
+BY_SESSION = [*gates(SessionAuthentication), ("function", gated_function)]
+BY_TOKEN = [*gates(TokenAuthentication), ("function", gated_function_for_tokens)]
+
+
+class HeaderAuthentication(BaseAuthentication):
+    """Whoever the header names, whatever the session says; and a fact that only DRF's own request knows."""
+
+    def authenticate(self, request: Request) -> tuple[object, str] | None:
+        from django.contrib.auth.models import User
+
+        name = request.headers.get("X-User")
+        return (User.objects.get(username=name), f"as {name}") if name else None
+
+    def authenticate_header(self, request: Request) -> str:
+        return "X-User"
+
+
+class NamedInHeader(Gated):
     authentication_classes = [HeaderAuthentication]
+
+    def get(self, request: Request) -> Response:
+        return Response("open" if request.entitlements[KEY] else "closed")
 
 
 class NeedsBoth(Gated):
     entitlement_required = (KEY, "sso")
+
+
+class NeedsEither(NeedsBoth):
+    entitlement_any = True
 
 
 class NotForPayers(Gated):
@@ -48,20 +124,25 @@ class NotForPayers(Gated):
         return Response("open")
 
 
-class Undeclared(APIView):
-    permission_classes = [HasEntitlement]
-
-    def get(self, request: Request) -> Response:
-        return Response("open")
+class Undeclared(Gated):
+    entitlement_required = None
 
 
-class DeclaresNothing(Gated):
-    entitlement_required = ()
+def mixed(request: HttpRequest) -> HttpResponse:
+    """A Django view that asks, and then hands the request to an API view with an authentication of its own."""
+    before = request.entitlements[KEY]
+    answer = NamedInHeader.as_view()(request)
+    after = request.entitlements[KEY]
+    return HttpResponse(f"{before} {answer.status_code} {after}")
 
 
-class DeclaresAList(Gated):
-    entitlement_required = [KEY]
-
-
-class DeclaresEmptyText(Gated):
-    entitlement_required = ""
+urlpatterns = [
+    *[path(f"session/{name}/", view) for name, view in BY_SESSION],
+    *[path(f"token/{name}/", view) for name, view in BY_TOKEN],
+    path("header/", NamedInHeader.as_view()),
+    path("needs-both/", NeedsBoth.as_view()),
+    path("needs-either/", NeedsEither.as_view()),
+    path("not-for-payers/", NotForPayers.as_view()),
+    path("undeclared/", Undeclared.as_view()),
+    path("mixed/", mixed),
+]
