@@ -1,4 +1,4 @@
-"""Which lookup keys exist, so that a gate that asks for a mistyped one is told.
+"""Which lookup keys are known, so that a gate that asks for a mistyped one is told.
 
 Nothing is decided here: the answer for an unknown key is no, whatever `ENTITLEMENTS_UNKNOWN_FEATURE` says.
 """

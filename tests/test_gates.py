@@ -12,7 +12,7 @@ from django.contrib.auth.mixins import PermissionRequiredMixin
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, SynchronousOnlyOperation
 from django.http import HttpResponse
-from django.template import Context, Template, TemplateSyntaxError, engines
+from django.template import Context, RequestContext, Template, TemplateSyntaxError, engines
 from django.test import RequestFactory
 from django.urls import path, resolve, reverse
 from django.utils.decorators import method_decorator
@@ -203,8 +203,12 @@ def test_a_view_that_does_not_ask_costs_no_query(served_by: Any, django_assert_n
 
 def test_the_block_needs_the_request() -> None:
     source = '{% load entitlements %}{% entitled "sso" %}open{% endentitled %}'
-    with pytest.raises(ImproperlyConfigured, match=r"context_processors\.request"):
+    with pytest.raises(ImproperlyConfigured, match="render the template with one"):
         Template(source).render(Context())
+    request = RequestFactory().get("/")
+    request.user = visitor_of(subscriber_with("sso"))
+    assert Template(source).render(RequestContext(request)) == "open"
+    assert Template(source).render(Context({"request": request})) == "open"
     if has_jinja:
         with pytest.raises(ImproperlyConfigured, match="with context"):
             engines["jinja2"].from_string('{% entitled "sso" %}{% endentitled %}').render({})

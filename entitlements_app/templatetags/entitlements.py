@@ -56,11 +56,11 @@ class EntitledNode(Node):
         self.keys, self.any_of, self.held, self.otherwise = keys, any_of, held, otherwise
 
     def render(self, context: Context) -> SafeString:
-        request = context.get("request")
+        # A template that is rendered with a request has it, even where no context processor puts it under its name.
+        request = context.get("request") or getattr(context, "request", None)
         if request is None:
             raise ImproperlyConfigured(
-                "{% entitled %} needs the request in the template's context: add "
-                "django.template.context_processors.request and render with the request. "
+                "{% entitled %} asks about a request: render the template with one. "
                 'For any other subscriber: {% if subscriber|entitled_to:"key" %}.'
             )
         any_of = self.any_of is not None and bool(self.any_of.resolve(context))
