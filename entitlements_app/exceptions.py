@@ -33,7 +33,8 @@ class StripeRefused(EntitlementsError):
 class UnknownFeature(EntitlementsError):
     """A gate asked for a lookup key that no known feature has, with `ENTITLEMENTS_UNKNOWN_FEATURE = "raise"`.
 
-    Correct the key. A feature that is new in Stripe is known once a customer has it. No `KeyError`: Django's templates would swallow it.
+    Correct the key. A feature that is new in Stripe is known once a customer has it. This is no `KeyError`: Django's
+    templates would swallow one.
     """
 
 

@@ -55,7 +55,8 @@ def report_unless_known(key: str, *, livemode: bool) -> None:
     if catalogue is None or catalogue.explains(key):
         return
     message = (
-        f"No feature has the lookup key {key!r}: correct the key, or make the feature in Stripe. The answer is no."
+        f"No known feature has the lookup key {key!r}, so the answer is no. Correct the key; or, if the feature is new "
+        "in Stripe, it becomes known here when a customer is first entitled to it."
     )
     if policy == "raise":
         logger.error("%s", message)
