@@ -30,7 +30,8 @@ def _other_subscribers(alias: str) -> Iterator[CheckMessage]:
     connection = connections[alias]
     with connection.cursor() as cursor:
         relations = connection.introspection.get_relations(cursor, Customer._meta.db_table)
-    _, table = relations.get(Customer._meta.get_field("subscriber").column, ("", None))
+    relation = relations.get(Customer._meta.get_field("subscriber").column)
+    table = relation[1] if relation else None  # of a pair, from Django 6.1 on of three
     expected = get_subscriber_model()._meta.db_table.split('"')[-1]  # without a schema put in by hand
     if table is not None and table != expected:
         yield Error(
