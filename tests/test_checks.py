@@ -18,6 +18,8 @@ from entitlements_app.models import Feature
 from entitlements_app.subscribers import get_subscriber_model
 from tests.rows import BY_ORGANISATION
 
+pytestmark = pytest.mark.django_db  # Django's own checks of models may ask
+
 MIDDLEWARE = "entitlements_app.middleware.EntitlementsMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 BACKEND = "entitlements_app.backends.EntitlementsBackend"
@@ -149,12 +151,10 @@ def test_malformed_settings_stop_a_command_and_missing_ones_do_not(settings: Any
 # --- those that ask the database
 
 
-@pytest.mark.django_db
 def test_the_database_of_a_site_that_is_set_up_well() -> None:
     assert found(databases=["default"]) == []
 
 
-@pytest.mark.django_db
 def test_features_whose_keys_mean_something_else() -> None:
     for key in ("has_all", "metadata", "metadata"):
         stripe_id = f"feat_{Feature.objects.count()}"
@@ -163,7 +163,6 @@ def test_features_whose_keys_mean_something_else() -> None:
     assert found(databases=["default"]) == ["W006", "W006"]
 
 
-@pytest.mark.django_db
 def test_another_subscriber_model_than_the_tables_were_made_for(settings: Any) -> None:
     settings.ENTITLEMENTS_SUBSCRIBER_MODEL = "auth.User" if BY_ORGANISATION else "auth.Group"
     settings.ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = "tests.testapp.views.organisation_of"
