@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from . import errors
 from .clock import Clock
@@ -12,22 +12,39 @@ from .identifiers import Identifiers
 Json = dict[str, Any]
 Table = dict[str, Json]
 
-MissingCustomer = Literal["400", "404", "empty"]
-DeletedCustomer = Literal["empty", "error"]
-
 API_VERSION = "2025-06-30.basil"
 INLINE_LIMIT = 10
 
 
 @dataclass
 class Switches:
-    """Where nobody could say what Stripe does, both answers; and what a fault may change for a while."""
+    """Where nobody could say what Stripe does, one answer of several; `switch_board` has the others."""
 
-    missing_customer: MissingCustomer = "400"
-    deleted_customer: DeletedCustomer = "empty"
+    missing_customer: str = "400"
+    deleted_customer: str = "empty"
+    granting: frozenset[str] = frozenset({"trialing", "active", "past_due", "paused"})
+    pause_collection_grants: bool = True
+    renewal_follows_catalogue: bool = True
+    archived_in_list: bool = False
+    nested_url_answers: bool = False
+    deletion_sends_summary: bool = True
+    product_updated_on_attach: bool = False
+    previous_is_cut: bool = False
+    list_order: str = "newest"
+
+
+@dataclass
+class Distortions:
+    """What a fault changes in the answers and events for a while."""
+
     inline_limit: int = INLINE_LIMIT
     same_second_left: int = 0
     same_second: int | None = None
+    shift_left: int = 0
+    shift: int = 0
+    list_lag: float = 0.0
+    events_lag: float = 0.0
+    between_pages: list[Callable[[], object]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,7 @@ class Account:
     identifiers: Identifiers
     livemode: bool
     switches: Switches = field(default_factory=Switches)
+    distortions: Distortions = field(default_factory=Distortions)
     lock: threading.RLock = field(default_factory=threading.RLock)
     features: Table = field(default_factory=dict)
     products: Table = field(default_factory=dict)
@@ -63,14 +81,28 @@ class Account:
     subscription_features: dict[str, list[str]] = field(default_factory=dict)
     # customer id -> feature id -> active entitlement
     entitlements: dict[str, Table] = field(default_factory=dict)
+    # customer id -> (when, its active entitlements from then on), oldest first
+    history: dict[str, list[tuple[float, list[Json]]]] = field(default_factory=dict)
+    # event id -> when it happened, whatever its `created` says
+    recorded_at: dict[str, float] = field(default_factory=dict)
+    payment_methods: Table = field(default_factory=dict)
+    failing_cards: set[str] = field(default_factory=set)
+    # ids that exist in the mode that is not simulated
+    of_other_mode: set[str] = field(default_factory=set)
+    silent_about: str | None = None
     on_event: Callable[[Json], None] | None = None
 
     def find(self, table: Table, kind: str, name: str, *, param: str = "id", status: int = 404) -> Json:
         """The live object. Raises `resource_missing` for one that never was or was deleted."""
         row = table.get(name)
         if row is None or row.get("deleted"):
-            raise errors.resource_missing(kind, name, param=param, status=status)
+            raise self.missing(kind, name, param=param, status=status)
         return row
+
+    def missing(self, kind: str, name: str, *, param: str, status: int) -> errors.ApiError:
+        """The refusal for an id that is not there; it says so if the id is one of the other mode's."""
+        other = ("test" if self.livemode else "live") if name in self.of_other_mode else ""
+        return errors.resource_missing(kind, name, param=param, status=status, other_mode=other)
 
 
 def changed(row: Json, changes: Json) -> Json:

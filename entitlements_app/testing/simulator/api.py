@@ -16,6 +16,7 @@ from . import (
     forms,
     grants,
     parameters,
+    payment_methods,
     products,
     subscriptions,
     webhooks,
@@ -45,6 +46,10 @@ _ENTITLEMENT, _FEATURE, _ATTACHED = (
     "product_feature",
 )
 _CUSTOMER, _SUBSCRIPTION, _ENDPOINT = "customer", "subscription", "webhook_endpoint"
+_CUSTOMER_FIELDS = "description email invoice_settings metadata name phone"
+_SUBSCRIPTION_FIELDS = (
+    "cancel_at cancel_at_period_end default_payment_method description items metadata trial_end trial_settings"
+)
 
 ROUTES = (
     Route(
@@ -54,6 +59,7 @@ ROUTES = (
         "customer",
     ),
     Route("GET /v1/entitlements/active_entitlements/{id}", grants.retrieve_active_entitlement, _ENTITLEMENT),
+    Route("GET /v1/customer/{customer}/entitlements", grants.list_by_nested_url, f"list:{_ENTITLEMENT}"),
     Route("GET /v1/entitlements/features", features.list_features, f"list:{_FEATURE}", "archived lookup_key"),
     Route("POST /v1/entitlements/features", features.create_feature, _FEATURE, "lookup_key name metadata"),
     Route("GET /v1/entitlements/features/{id}", features.retrieve_feature, _FEATURE),
@@ -86,13 +92,13 @@ ROUTES = (
     ),
     Route("GET /v1/prices/{price}", products.retrieve_price, "price"),
     Route("GET /v1/customers", customers.list_customers, f"list:{_CUSTOMER}", "created email"),
-    Route("POST /v1/customers", customers.create_customer, _CUSTOMER, "description email metadata name phone"),
+    Route("POST /v1/customers", customers.create_customer, _CUSTOMER, _CUSTOMER_FIELDS),
     Route("GET /v1/customers/{customer}", customers.retrieve_customer, _CUSTOMER),
     Route(
         "POST /v1/customers/{customer}",
         customers.update_customer,
         _CUSTOMER,
-        "description email metadata name phone",
+        _CUSTOMER_FIELDS,
     ),
     Route("DELETE /v1/customers/{customer}", customers.delete_customer, _CUSTOMER),
     Route(
@@ -105,14 +111,26 @@ ROUTES = (
         "POST /v1/subscriptions",
         subscriptions.create_subscription,
         _SUBSCRIPTION,
-        "customer description items metadata",
+        f"{_SUBSCRIPTION_FIELDS} customer payment_behavior trial_period_days",
     ),
     Route("GET /v1/subscriptions/{subscription_exposed_id}", subscriptions.retrieve_subscription, _SUBSCRIPTION),
     Route(
         "POST /v1/subscriptions/{subscription_exposed_id}",
         subscriptions.update_subscription,
         _SUBSCRIPTION,
-        "description items metadata",
+        f"{_SUBSCRIPTION_FIELDS} pause_collection",
+    ),
+    Route(
+        "POST /v1/subscriptions/{subscription}/resume",
+        subscriptions.resume_subscription,
+        _SUBSCRIPTION,
+        "billing_cycle_anchor",
+    ),
+    Route(
+        "POST /v1/payment_methods/{payment_method}/attach",
+        payment_methods.attach_payment_method,
+        "payment_method",
+        "customer",
     ),
     Route(
         "DELETE /v1/subscriptions/{subscription_exposed_id}",
@@ -156,7 +174,11 @@ def perform(
     _refuse_ignored(route, params)
     with account.lock:
         call = Call(ids, params, request_id, idempotency_key)
-        answer = copy.deepcopy(route.answer(account, call))
+        try:
+            answer = copy.deepcopy(route.answer(account, call))
+        except errors.ApiError as error:
+            error.began = True
+            raise
         expansion.expand(account, answer, paths, route.returns)
         return answer
 

@@ -3,9 +3,10 @@
     GET    /_simulator/state         clock, switches, how much is logged, webhooks still to be dropped
     GET    /_simulator/requests      the request log;  DELETE empties it
     GET    /_simulator/deliveries    the delivery log
-    POST   /_simulator/clock         {"advance": 3600}, {"set": 1770000000}, {"freeze": true} or false
+    POST   /_simulator/clock         {"advance": 3600} lets happen what is due; {"set": 1770000000} and {"freeze": true}
+                                     or false move or stop the hand only
     POST   /_simulator/faults        {"METHOD": ARGUMENT}, see below;  DELETE clears all faults
-    POST   /_simulator/switches      {"missing_customer": "404"}, {"deleted_customer": "error"}
+    POST   /_simulator/switches      {"missing_customer": "404"}, {"granting": ["active", "trialing"]}, …
     POST   /_simulator/renew         {"subscription": "sub_…"}
     POST   /_simulator/status        {"subscription": "sub_…", "status": "past_due"}
     POST   /_simulator/resend        {"event": "evt_…"}
@@ -27,6 +28,7 @@ from .account import Json
 from .gateway import CONTROL_PREFIX
 from .server import HttpAnswer, HttpRequest
 from .simulation import Simulation
+from .switch_board import SWITCHES
 from .webhooks import is_loopback
 
 FAULTS = frozenset(
@@ -40,10 +42,13 @@ FAULTS = frozenset(
         "drop_connections",
         "slow",
         "no_date",
+        "shift_created",
+        "lag_lists",
+        "lag_events",
+        "hold_webhooks",
     }
 )
 CLOCK = frozenset({"advance", "set", "freeze"})
-SWITCHES = frozenset({"missing_customer", "deleted_customer"})
 
 
 def respond(simulation: Simulation, request: HttpRequest) -> HttpAnswer:
@@ -73,7 +78,7 @@ def _state(simulation: Simulation, _: Json) -> Json:
         "deliveries": len(simulation.deliveries),
         "livemode": simulation.livemode,
         "requests": len(simulation.requests),
-        "switches": {name: getattr(simulation, name) for name in sorted(SWITCHES)},
+        "switches": _switches(simulation),
         "webhooks_to_drop": simulation.webhooks_to_drop,
     }
 
@@ -89,7 +94,7 @@ def _move_clock(simulation: Simulation, arguments: Json) -> Json:
         if name == "freeze":
             (clock.freeze if value else clock.unfreeze)()
         else:
-            (clock.advance if name == "advance" else clock.set)(float(value))
+            (simulation.advance if name == "advance" else clock.set)(float(value))
     return _clock_state(simulation)
 
 
@@ -103,11 +108,21 @@ def _set_faults(simulation: Simulation, arguments: Json) -> Json:
     return {"faults": sorted(arguments)}
 
 
+_LASTING = frozenset({"slow", "lag_lists", "lag_events"})
+_ALLOWED: dict[str, Any] = {
+    "path": str | None,
+    "type": str,
+    "seconds": float | int,
+    "reason": str,
+    "should_retry": bool,
+}
+
+
 def _check_fault(name: str, value: object) -> None:
     """Before anything is set: a fault of the wrong type would strike much later, in the middle of a change."""
-    parts = value if isinstance(value, dict) else {"seconds" if name == "slow" else name: value}
+    parts = value if isinstance(value, dict) else {"seconds" if name in _LASTING else name: value}
     for part, content in parts.items():
-        allowed = {"path": str | None, "type": str, "seconds": float | int}.get(part, int)
+        allowed = _ALLOWED.get(part, int)
         if not isinstance(content, allowed):
             raise TypeError(f"{name}: {part} cannot be {content!r}")
 
@@ -118,10 +133,17 @@ def _clear_faults(simulation: Simulation, _: Json) -> Json:
 
 
 def _set_switches(simulation: Simulation, arguments: Json) -> Json:
-    _check_names(arguments, SWITCHES)
+    _check_names(arguments, frozenset(SWITCHES))
+    for name, value in arguments.items():
+        SWITCHES[name].checked(value)
     for name, value in arguments.items():
         setattr(simulation, name, value)
-    return {name: getattr(simulation, name) for name in sorted(SWITCHES)}
+    return _switches(simulation)
+
+
+def _switches(simulation: Simulation) -> Json:
+    answers = {name: getattr(simulation, name) for name in sorted(SWITCHES)}
+    return {name: sorted(answer) if isinstance(answer, frozenset) else answer for name, answer in answers.items()}
 
 
 def _check_names(arguments: Json, known: frozenset[str]) -> None:

@@ -1,4 +1,4 @@
-from . import events, paging, subscriptions
+from . import billing, events, paging, payment_methods
 from .account import Account, Call, Json, changed, merged_metadata
 
 
@@ -61,6 +61,8 @@ def retrieve_customer(account: Account, call: Call) -> Json:
 def update_customer(account: Account, call: Call) -> Json:
     customer = account.find(account.customers, "customer", call.ids[0], param="customer")
     changes = dict(call.params)
+    if "invoice_settings" in changes:
+        changes["invoice_settings"] = customer["invoice_settings"] | _invoice_settings(account, customer, call.params)
     if "metadata" in changes:
         changes["metadata"] = merged_metadata(customer["metadata"], changes["metadata"])
     previous = changed(customer, changes)
@@ -69,12 +71,22 @@ def update_customer(account: Account, call: Call) -> Json:
     return customer
 
 
+def _invoice_settings(account: Account, customer: Json, params: Json) -> Json:
+    given: Json = params["invoice_settings"]
+    if name := given.get("default_payment_method"):
+        param = "invoice_settings[default_payment_method]"
+        payment_methods.check(account, customer["id"], name, param=param)
+    return given
+
+
 def delete_customer(account: Account, call: Call) -> Json:
     """Subscriptions end with their customer; `customer.deleted` shows the customer as it was."""
     customer = account.find(account.customers, "customer", call.ids[0], param="customer")
+    account.silent_about = None if account.switches.deletion_sends_summary else customer["id"]
     for subscription in list(account.subscriptions.values()):
-        if subscription["customer"] == customer["id"] and subscription["status"] not in subscriptions.ENDED:
-            subscriptions.end(account, subscription)
+        if subscription["customer"] == customer["id"] and subscription["status"] not in billing.ENDED:
+            billing.end(account, subscription)
+    account.silent_about = None
     gone: Json = {"id": customer["id"], "object": "customer", "deleted": True}
     account.customers[customer["id"]] = gone
     events.record(account, "customer.deleted", customer, call=call)

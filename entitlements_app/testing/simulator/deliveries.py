@@ -102,9 +102,9 @@ class Deliveries:
                 else:
                     self._queue(self._faults.passed_on(delivery))
 
-    def release_held(self) -> None:
+    def release_held(self, *, reverse: bool = True) -> None:
         with self._changed:
-            self._queue(self._faults.release())
+            self._queue(self._faults.release(reverse=reverse))
 
     def wait(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -31,21 +31,26 @@ def record(
         "type": event_type,
     }
     account.events[event["id"]] = event
+    account.recorded_at[event["id"]] = account.clock.now()
     if account.on_event is not None:
         account.on_event(event)
     return event
 
 
 def _created(account: Account, event_type: str) -> int:
-    switches = account.switches
-    if event_type != SUMMARY_UPDATED or switches.same_second_left == 0:
-        return account.clock.seconds
-    if switches.same_second is None:
-        switches.same_second = account.clock.seconds
-    created = switches.same_second
-    switches.same_second_left -= 1
-    if switches.same_second_left == 0:
-        switches.same_second = None
+    faults = account.distortions
+    now = account.clock.seconds
+    if event_type != SUMMARY_UPDATED:
+        return now
+    if faults.shift_left:
+        faults.shift_left -= 1
+        return now + faults.shift
+    if faults.same_second_left == 0:
+        return now
+    created = faults.same_second = now if faults.same_second is None else faults.same_second
+    faults.same_second_left -= 1
+    if faults.same_second_left == 0:
+        faults.same_second = None
     return created
 
 
@@ -66,7 +71,12 @@ def list_events(account: Account, call: Call) -> Json:
             and params.get("delivery_success") in (None, event["pending_webhooks"] == 0)
         )
 
-    rows = [event for event in account.events.values() if event["created"] >= oldest]
+    newest = account.clock.now() - account.distortions.events_lag
+    rows = [
+        event
+        for name, event in account.events.items()
+        if event["created"] >= oldest and account.recorded_at[name] <= newest
+    ]
     return paging.page(rows, params, url="/v1/events", kind="event", keep=keep)
 
 

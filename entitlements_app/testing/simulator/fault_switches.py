@@ -1,14 +1,15 @@
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import get_args
+"""What can be made to go wrong, for a while."""
 
-from .account import INLINE_LIMIT, Account, DeletedCustomer, MissingCustomer
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .account import INLINE_LIMIT, Account
 from .deliveries import Deliveries
 from .faults import Hold, RequestFaults, WebhookFaults
 
 
 class FaultSwitches:
-    """Everything that can be made to go wrong, and the two questions about Stripe nobody could answer.
+    """Everything that can be made to go wrong.
 
     Paths may hold `*` and None means every path; event types may hold `*` as well. Setting a fault again
     replaces what was left of it, except `fail_requests`, which queues up.
@@ -43,17 +44,59 @@ class FaultSwitches:
     def same_second(self, times: int = 2) -> None:
         """The next summary events all get the `created` of the first of them."""
         with self._account.lock:
-            switches = self._account.switches
-            switches.same_second_left, switches.same_second = times, None
+            faults = self._account.distortions
+            faults.same_second_left, faults.same_second = times, None
+
+    def shift_created(self, seconds: int, times: int = 1) -> None:
+        """The next summary events get a `created` that much later, or earlier if it is negative.
+
+        Out of order, a simulated future or past, as of a test clock. The signature's time stays true.
+        """
+        with self._account.lock:
+            faults = self._account.distortions
+            faults.shift, faults.shift_left = seconds, times
 
     def cut_at(self, limit: int = INLINE_LIMIT) -> None:
         """Summary events carry at most this many active entitlements inline."""
         with self._account.lock:
-            self._account.switches.inline_limit = limit
+            self._account.distortions.inline_limit = limit
 
-    def fail_requests(self, status: int = 429, times: int = 1, path: str | None = None) -> None:
-        """The next calls get this error and change nothing. Raises ValueError for a status without one."""
-        self._request_faults.fail(status=status, times=times, path=path)
+    def fail_requests(
+        self,
+        status: int = 429,
+        times: int = 1,
+        path: str | None = None,
+        *,
+        reason: str | None = None,
+        should_retry: bool | None = None,
+    ) -> None:
+        """The next calls get this error and change nothing. Raises ValueError for a status without one.
+
+        `reason` is that of a 429, `lock_timeout` among them; `should_retry` adds the header Stripe-Should-Retry.
+        """
+        self._request_faults.fail(status=status, times=times, path=path, reason=reason, should_retry=should_retry)
+
+    def lag_lists(self, seconds: float) -> None:
+        """Lists of active entitlements show how it was that long ago, until it is set to 0."""
+        with self._account.lock:
+            self._account.distortions.list_lag = seconds
+
+    def lag_events(self, seconds: float) -> None:
+        """The Events API does not have the events of the last so many seconds, until it is set to 0."""
+        with self._account.lock:
+            self._account.distortions.events_lag = seconds
+
+    def between_pages(self, change: Callable[[], object]) -> None:
+        """Do this once, right after the next page of active entitlements that is not the last one."""
+        with self._account.lock:
+            self._account.distortions.between_pages.append(change)
+
+    def hold_webhooks(self, on: bool = True) -> None:
+        """Deliveries are held, in order, until this is set to False."""
+        with self._account.lock:
+            self._webhook_faults.holds = on
+            if not on:
+                self._deliveries.release_held(reverse=False)
 
     def drop_connections(self, times: int = 1) -> None:
         """The next calls change nothing and get no answer; the connection is closed."""
@@ -84,29 +127,13 @@ class FaultSwitches:
         """No fault is left; webhooks held for reordering are sent."""
         with self._account.lock:
             self._webhook_faults.drop_left = self._webhook_faults.double_left = 0
+            self._account.distortions.between_pages.clear()
+            if self._webhook_faults.holds:
+                self.hold_webhooks(False)
             self._deliveries.release_held()
         self.same_second(0)
+        self.shift_created(0, 0)
         self.cut_at()
+        self.lag_lists(0)
+        self.lag_events(0)
         self._request_faults.clear()
-
-    @property
-    def missing_customer(self) -> MissingCustomer:
-        """How the active entitlements of an unknown customer are answered: "400", "404" or "empty"."""
-        return self._account.switches.missing_customer
-
-    @missing_customer.setter
-    def missing_customer(self, answer: MissingCustomer) -> None:
-        if answer not in get_args(MissingCustomer):
-            raise ValueError(f"missing_customer is one of {get_args(MissingCustomer)}, not {answer!r}")
-        self._account.switches.missing_customer = answer
-
-    @property
-    def deleted_customer(self) -> DeletedCustomer:
-        """How the active entitlements of a deleted customer are answered: "empty" or "error"."""
-        return self._account.switches.deleted_customer
-
-    @deleted_customer.setter
-    def deleted_customer(self, answer: DeletedCustomer) -> None:
-        if answer not in get_args(DeletedCustomer):
-            raise ValueError(f"deleted_customer is one of {get_args(DeletedCustomer)}, not {answer!r}")
-        self._account.switches.deleted_customer = answer

@@ -30,6 +30,7 @@ class WebhookFaults:
     reorder_left: int = 0
     reorder_type: str = "*"
     held: list[Delivery] = field(default_factory=list)
+    holds: bool = False
 
     def drops(self, delivery: Delivery) -> bool:
         if self.drop_left == 0 or not type_matches(delivery.type, self.drop_type):
@@ -43,16 +44,19 @@ class WebhookFaults:
         if self.double_left and type_matches(delivery.type, self.double_type):
             self.double_left -= 1
             copies *= 2
+        if self.holds:
+            self.held += copies
+            return []
         if not self.reorder_left or not type_matches(delivery.type, self.reorder_type):
             return copies
         self.reorder_left -= 1
         self.held += copies
         return [] if self.reorder_left else self.release()
 
-    def release(self) -> list[Delivery]:
+    def release(self, *, reverse: bool = True) -> list[Delivery]:
         self.reorder_left = 0
         held, self.held = self.held, []
-        return held[::-1]
+        return held[::-1] if reverse else held
 
 
 class Hold:
@@ -83,6 +87,14 @@ class _Failure:
     status: int
     left: int
     path: str | None
+    reason: str
+    should_retry: bool | None
+
+    def error(self) -> errors.ApiError:
+        error = errors.trouble(self.status, reason=self.reason)
+        if self.should_retry is not None:
+            error.headers["Stripe-Should-Retry"] = str(self.should_retry).lower()
+        return error
 
 
 class RequestFaults:
@@ -97,10 +109,11 @@ class RequestFaults:
         self._stopped = threading.Event()
         self.no_date = False
 
-    def fail(self, *, status: int, times: int, path: str | None) -> None:
-        errors.trouble(status)
+    def fail(self, *, status: int, times: int, path: str | None, reason: str | None, should_retry: bool | None) -> None:
+        failure = _Failure(status, times, path, reason or _usual_reason(path), should_retry)
+        failure.error()  # ValueError now, if there is no such error
         with self._lock:
-            self._failures.append(_Failure(status, times, path))
+            self._failures.append(failure)
 
     def drop(self, times: int) -> None:
         with self._lock:
@@ -145,8 +158,7 @@ class RequestFaults:
             for failure in self._failures:
                 if failure.left > 0 and (failure.path is None or fnmatchcase(path, failure.path)):
                     failure.left -= 1
-                    reason = "global-rate" if failure.path is None else "endpoint-rate"
-                    return errors.trouble(failure.status, reason=reason)
+                    return failure.error()
         return None
 
     def delay(self, path: str) -> None:
@@ -167,3 +179,7 @@ class RequestFaults:
     def _release(holds: Iterable[Hold]) -> None:
         for hold in holds:
             hold.release()
+
+
+def _usual_reason(path: str | None) -> str:
+    return "global-rate" if path is None else "endpoint-rate"

@@ -1,6 +1,6 @@
 """Features, and their attachment to products."""
 
-from . import errors, paging
+from . import errors, events, paging
 from .account import Account, Call, Json, merged_metadata
 
 FEATURES_URL = "/v1/entitlements/features"
@@ -24,13 +24,14 @@ def create_feature(account: Account, call: Call) -> Json:
 
 
 def list_features(account: Account, call: Call) -> Json:
-    """Without `archived` the active ones; what Stripe does then is not known for sure."""
+    """Without `archived` the active ones, or as `archived_in_list` says."""
     params = call.params
+    both = "archived" not in params and account.switches.archived_in_list
 
     def keep(feature: Json) -> bool:
         if params.get("lookup_key", feature["lookup_key"]) != feature["lookup_key"]:
             return False
-        return bool(feature["active"]) is not params.get("archived", False)
+        return both or bool(feature["active"]) is not params.get("archived", False)
 
     return paging.page(account.features.values(), params, url=FEATURES_URL, kind="feature", keep=keep)
 
@@ -64,6 +65,8 @@ def attach_feature(account: Account, call: Call) -> Json:
         raise errors.parameter_invalid(message, "entitlement_feature")
     attachment = account.identifiers.long("prodft")
     attached[attachment] = feature["id"]
+    if account.switches.product_updated_on_attach:
+        events.record(account, "product.updated", dict(product), previous={}, call=call)
     return _product_feature(account, attachment, feature["id"])
 
 

@@ -1,10 +1,13 @@
 """From an HTTP request to its answer: faults first, then the key, then the API; everything is logged."""
 
+from __future__ import annotations
+
 import base64
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from urllib.parse import parse_qsl
@@ -12,6 +15,8 @@ from urllib.parse import parse_qsl
 from . import api, errors
 from .account import API_VERSION, Account
 from .faults import RequestFaults
+from .idempotency import IdempotencyKeys, Result
+from .keys import Keys
 from .server import HttpAnswer, HttpRequest
 
 logger = logging.getLogger(__name__)
@@ -47,6 +52,14 @@ class RequestLog:
             self._records.clear()
 
 
+@dataclass
+class _Once:
+    """What is sent, and whether it is kept for the same key."""
+
+    result: Result | None
+    stays: bool = False
+
+
 class Gateway:
     """Answers what the HTTP server is asked."""
 
@@ -56,13 +69,14 @@ class Gateway:
         faults: RequestFaults,
         log: RequestLog,
         *,
-        api_key: str,
+        keys: Keys,
         control: Callable[[HttpRequest], HttpAnswer],
     ) -> None:
         self._account = account
         self._faults = faults
         self._requests = log
-        self._api_key = api_key
+        self._keys = keys
+        self._idempotency = IdempotencyKeys(account.clock)
         self._control = control
 
     def respond(self, request: HttpRequest) -> HttpAnswer | None:
@@ -81,38 +95,59 @@ class Gateway:
         if self._faults.takes_connection():
             self._log(request, pairs, None)
             return None
-        self._faults.delay(request.path)
         request_id = self._account.identifiers.request()
-        status, headers, body = self._perform(request, pairs, request_id)
-        headers |= self._common_headers(request, request_id)
-        self._log(request, pairs, status)
-        if (hold := self._faults.hold_for(request.method, request.path)) is not None:
-            hold.keep_waiting()
+        try:
+            with self._once(request, pairs) as once:
+                if once.result is None:
+                    self._faults.delay(request.path)
+                    once.result, once.stays = self._perform(request, pairs, request_id)
+                status, headers, body = once.result
+                headers = headers | self._common_headers(request, request_id)
+                self._log(request, pairs, status)
+                if (hold := self._faults.hold_for(request.method, request.path)) is not None:
+                    hold.keep_waiting()
+        except errors.ApiError as error:  # the idempotency key is in use, or another request's
+            status, headers, body = _refusal(error)
+            headers = headers | self._common_headers(request, request_id)
+            self._log(request, pairs, status)
         return HttpAnswer(status, headers, body)
 
-    def _perform(
-        self, request: HttpRequest, pairs: list[tuple[str, str]], request_id: str
-    ) -> tuple[int, dict[str, str], bytes]:
+    @contextmanager
+    def _once(self, request: HttpRequest, pairs: list[tuple[str, str]]) -> Iterator[_Once]:
+        """The result that the idempotency key already has, if any; what is found new is kept for it."""
+        key = request.headers.get("idempotency-key")
+        if request.method != "POST" or key is None:
+            yield _Once(None)
+            return
+        kept = self._idempotency.begin(key, (request.path, tuple(sorted(pairs))))
+        if kept is not None:
+            status, headers, body = kept
+            yield _Once((status, headers | {"Idempotent-Replayed": "true"}, body))
+            return
+        once = _Once(None)
+        try:
+            yield once
+        finally:
+            self._idempotency.finish(key, once.result if once.stays else None)
+
+    def _perform(self, request: HttpRequest, pairs: list[tuple[str, str]], request_id: str) -> tuple[Result, bool]:
+        """The answer, and whether an idempotency key keeps it: not if nothing was begun, but a 500 is kept."""
         try:
             if (failure := self._faults.failure_for(request.path)) is not None:
                 raise failure
-            self._check_key(request)
+            account = request.headers.get("stripe-account")
+            self._keys.check(_key(request.headers.get("authorization", "")), account, request.method, request.path)
             answer = api.perform(
                 self._account,
                 request.method,
                 request.path,
                 pairs,
                 request_id=request_id,
-                idempotency_key=request.headers.get("idempotency-key"),
+                idempotency_key=request.headers.get("idempotency-key") if request.method == "POST" else None,
             )
-            return 200, {}, json.dumps(answer).encode()
+            return (200, {}, json.dumps(answer).encode()), True
         except errors.ApiError as error:
-            return error.status, error.headers, json.dumps(error.body).encode()
-
-    def _check_key(self, request: HttpRequest) -> None:
-        key = _key(request.headers.get("authorization", ""))
-        if key != self._api_key:
-            raise errors.invalid_key(key)
+            return _refusal(error), error.began or error.status == 500
 
     def _common_headers(self, request: HttpRequest, request_id: str) -> dict[str, str]:
         headers = {
@@ -126,6 +161,10 @@ class Gateway:
 
     def _log(self, request: HttpRequest, pairs: list[tuple[str, str]], status: int | None) -> None:
         self._requests.add(RequestRecord(request.method, request.path, dict(pairs), status))
+
+
+def _refusal(error: errors.ApiError) -> Result:
+    return error.status, dict(error.headers), json.dumps(error.body).encode()
 
 
 def _pairs(request: HttpRequest) -> list[tuple[str, str]]:

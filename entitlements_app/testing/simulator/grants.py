@@ -11,7 +11,6 @@ from . import errors, events, paging
 from .account import Account, Call, Json
 
 URL = "/v1/entitlements/active_entitlements"
-GRANTING = frozenset({"trialing", "active", "past_due", "paused"})
 
 
 def snapshot_features(account: Account, subscription: Json) -> None:
@@ -33,11 +32,12 @@ def recompute(account: Account, customer: str, *, reissued: Collection[str] = ()
     if wanted == held:
         return
     account.entitlements[customer] = wanted
+    account.history.setdefault(customer, []).append((account.clock.now(), list(wanted.values())))
     _record_summary(account, customer, before=list(held.values())[::-1])
 
 
 def _granted(account: Account, customer: str) -> list[str]:
-    granting = [row["id"] for row in account.subscriptions.values() if _grants_to(row, customer)]
+    granting = [row["id"] for row in account.subscriptions.values() if _grants_to(account, row, customer)]
     return list(dict.fromkeys(feature for row in granting for feature in account.subscription_features[row]))
 
 
@@ -46,13 +46,18 @@ def features_of_others(account: Account, subscription: Json) -> set[str]:
     return {
         feature
         for name, other in account.subscriptions.items()
-        if name != subscription["id"] and _grants_to(other, subscription["customer"])
+        if name != subscription["id"] and _grants_to(account, other, subscription["customer"])
         for feature in account.subscription_features[name]
     }
 
 
-def _grants_to(subscription: Json, customer: str) -> bool:
-    return subscription["customer"] == customer and subscription["status"] in GRANTING
+def _grants_to(account: Account, subscription: Json, customer: str) -> bool:
+    switches = account.switches
+    return (
+        subscription["customer"] == customer
+        and subscription["status"] in switches.granting
+        and (switches.pause_collection_grants or subscription["pause_collection"] is None)
+    )
 
 
 def _entitlement(account: Account, feature: str) -> Json:
@@ -66,9 +71,12 @@ def _entitlement(account: Account, feature: str) -> Json:
 
 
 def _record_summary(account: Account, customer: str, *, before: list[Json]) -> None:
-    """The inline list is cut, newest first; `previous_attributes` carries the old list in full."""
+    """The inline list is cut, newest first; `previous_attributes` has the old list, in full unless it is cut too."""
+    if customer == account.silent_about:
+        return
     now = list(account.entitlements[customer].values())[::-1]
-    limit = account.switches.inline_limit
+    limit = account.distortions.inline_limit
+    before = before[:limit] if account.switches.previous_is_cut else before
     summary = {
         "object": "entitlements.active_entitlement_summary",
         "customer": customer,
@@ -87,8 +95,37 @@ def _record_summary(account: Account, customer: str, *, before: list[Json]) -> N
 def list_active_entitlements(account: Account, call: Call) -> Json:
     customer = call.params["customer"]
     _check_customer(account, customer)
-    rows = account.entitlements.get(customer, {}).values()
-    return paging.page(rows, call.params, url=URL, kind="active_entitlement")
+    return _page(account, customer, call, URL)
+
+
+def list_by_nested_url(account: Account, call: Call) -> Json:
+    """The URL that summaries name. Whether it answers nobody knows."""
+    path = f"/v1/customer/{call.ids[0]}/entitlements"
+    if not account.switches.nested_url_answers:
+        raise errors.unrecognized_url("GET", path)
+    _check_customer(account, call.ids[0])
+    return _page(account, call.ids[0], call, path)
+
+
+def _page(account: Account, customer: str, call: Call, url: str) -> Json:
+    rows = _as_listed(account, customer)
+    if account.switches.list_order == "oldest":
+        rows.reverse()
+    page = paging.page(rows, call.params, url=url, kind="active_entitlement")
+    if page["has_more"]:
+        page = copy.deepcopy(page)
+        while account.distortions.between_pages:
+            account.distortions.between_pages.pop(0)()
+    return page
+
+
+def _as_listed(account: Account, customer: str) -> list[Json]:
+    """What the list shows, which may lag behind."""
+    seen_at = account.clock.now() - account.distortions.list_lag
+    for at, rows in reversed(account.history.get(customer, [])):
+        if at <= seen_at:
+            return list(rows)
+    return []
 
 
 def _check_customer(account: Account, customer: str) -> None:
@@ -96,7 +133,7 @@ def _check_customer(account: Account, customer: str) -> None:
     switches = account.switches
     if row is None and switches.missing_customer != "empty":
         status = int(switches.missing_customer)
-        raise errors.resource_missing("customer", customer, param="customer", status=status)
+        raise account.missing("customer", customer, param="customer", status=status)
     if row is not None and row.get("deleted") and switches.deleted_customer == "error":
         raise errors.resource_missing("customer", customer, param="customer")
 

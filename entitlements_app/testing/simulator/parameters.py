@@ -30,19 +30,10 @@ def check(schema: Schema, value: Any, name: str = "") -> Any:
 
 def _choose(options: list[Schema], value: Any) -> Schema:
     """The option the caller seems to have meant, so that the error speaks of that one."""
-    for option in options:
-        if isinstance(value, dict) and option["type"] in ("object", "array"):
-            return option
-        if value == "" and option.get("enum") == [""]:
-            return option
-        if (
-            value
-            and isinstance(value, str)
-            and option["type"] not in ("object", "array")
-            and option.get("enum") != [""]
-        ):
-            return option
-    return options[0]
+    named = [option for option in options if value in option.get("enum", ())]
+    shaped = [option for option in options if (option["type"] in ("object", "array")) is isinstance(value, dict)]
+    free = [option for option in shaped if "enum" not in option and value != ""]
+    return [*named, *free, *options][0]
 
 
 def _check_object(schema: Schema, value: Any, name: str) -> dict[str, Any]:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from . import api, forms, subscriptions, webhooks
+from . import api, billing, forms, timeline, webhooks
 from .account import Account, Json
 from .clock import Clock
 from .conveniences import Conveniences, Ref, id_of
@@ -13,6 +14,8 @@ from .fault_switches import FaultSwitches
 from .faults import RequestFaults, WebhookFaults
 from .gateway import RequestLog, RequestRecord
 from .identifiers import Identifiers
+from .keys import Keys
+from .switch_board import SwitchBoard
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase
@@ -27,7 +30,7 @@ class SignedDelivery:
     headers: dict[str, str]
 
 
-class Simulation(Conveniences, FaultSwitches):
+class Simulation(Conveniences, FaultSwitches, SwitchBoard):
     """All that the simulator knows and does, apart from its own HTTP server."""
 
     def __init__(
@@ -46,6 +49,8 @@ class Simulation(Conveniences, FaultSwitches):
         self.webhook_secret = webhook_secret
         self.livemode = livemode
         self.clock = Clock()
+        self.account_id = "acct_1Simulator"
+        self._keys = Keys(self.api_key, self.account_id)
         self._account = Account(self.clock, Identifiers(livemode=livemode, seed=seed), livemode)
         self._webhook_faults = WebhookFaults()
         self._request_faults = RequestFaults()
@@ -125,6 +130,22 @@ class Simulation(Conveniences, FaultSwitches):
             self._handed_over.add(event_id)
         return responses
 
+    def advance(self, seconds: float | timedelta) -> None:
+        """Move the clock on, and let happen what is due on the way, each at its own second, with its events.
+
+        Trials and periods end, subscriptions are cancelled as asked, charges fail. `clock.advance` moves only the hand.
+        """
+        timeline.advance(self._account, seconds.total_seconds() if isinstance(seconds, timedelta) else seconds)
+
+    def add_restricted_key(self, key: str, *permissions: str) -> None:
+        """Let this key in for no more than these, such as `entitlement_read`; write includes read."""
+        self._keys.restricted[key] = frozenset(permissions)
+
+    def exists_in_other_mode(self, name: str) -> None:
+        """Let a call about this id, if it is missing here, say that the other mode has it."""
+        with self._account.lock:
+            self._account.of_other_mode.add(name)
+
     def resend(self, event_id: Ref) -> Json:
         """Deliver the event once more to every endpoint that listens to it now; returns the event."""
         with self._account.lock:
@@ -135,9 +156,13 @@ class Simulation(Conveniences, FaultSwitches):
     def renew(self, subscription: Ref) -> Json:
         """What a new billing period does: features attached or detached since count from now on."""
         with self._account.lock:
-            return dict(subscriptions.renew(self._account, id_of(subscription)))
+            row = self._account.find(self._account.subscriptions, "subscription", id_of(subscription))
+            billing.renew(self._account, row)
+            return dict(row)
 
     def set_status(self, subscription: Ref, status: str) -> Json:
         """Put a subscription into a status that no simulated call leads to, such as past_due or unpaid."""
         with self._account.lock:
-            return dict(subscriptions.set_status(self._account, id_of(subscription), status))
+            row = self._account.find(self._account.subscriptions, "subscription", id_of(subscription))
+            billing.set_status(self._account, row, status)
+            return dict(row)

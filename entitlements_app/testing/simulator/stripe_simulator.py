@@ -37,7 +37,7 @@ class StripeSimulator(Simulation):
             self._account,
             self._request_faults,
             self._request_log,
-            api_key=self.api_key,
+            keys=self._keys,
             control=functools.partial(control.respond, self),
         )
         self._server: Server | None = None

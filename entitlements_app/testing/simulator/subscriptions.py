@@ -1,11 +1,10 @@
+"""The calls about subscriptions. What happens to one by itself is in `billing`."""
+
 import copy
 
-from . import errors, events, grants, paging
-from .account import Account, Call, Json, changed, merged_metadata
-
-# Months and years of fixed length: nothing here renews by the calendar.
-INTERVAL_SECONDS = {"day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400, "year": 365 * 86_400}
-ENDED = frozenset({"canceled", "incomplete_expired"})
+from . import billing, errors, events, grants, paging, payment_methods
+from .account import Account, Call, Json, merged_metadata
+from .billing import ENDED
 
 
 def create_subscription(account: Account, call: Call) -> Json:
@@ -16,11 +15,65 @@ def create_subscription(account: Account, call: Call) -> Json:
     _set_items(subscription, items)
     subscription["currency"] = items[0]["price"]["currency"]
     customer["currency"] = subscription["currency"]
+    _begin(account, subscription, params)
     account.subscriptions[subscription["id"]] = subscription
     grants.snapshot_features(account, subscription)
     events.record(account, "customer.subscription.created", copy.deepcopy(subscription), call=call)
     grants.recompute(account, customer["id"])
     return subscription
+
+
+def _begin(account: Account, subscription: Json, params: Json) -> None:
+    """A trial, or the first charge. Raises the 402 that `error_if_incomplete` asks for."""
+    now = account.clock.seconds
+    if "default_payment_method" in params:
+        subscription["default_payment_method"] = _card(account, subscription, params)
+    trial_end = _trial_end(account, params)
+    if trial_end is not None:
+        subscription |= {"status": "trialing", "trial_start": now, "trial_end": trial_end}
+        for item in subscription["items"]["data"]:
+            item["current_period_end"] = trial_end
+    elif params.get("payment_behavior") == "default_incomplete":
+        subscription["status"] = "incomplete"
+    elif payment_methods.charge_fails(account, subscription):
+        if params.get("payment_behavior") == "error_if_incomplete":
+            raise errors.card_declined()
+        subscription["status"] = "incomplete"
+    subscription["trial_settings"] = params.get("trial_settings", subscription["trial_settings"])
+    subscription.update(_cancellation(account, subscription, params))
+
+
+def _trial_end(account: Account, params: Json) -> int | None:
+    now = account.clock.seconds
+    given = params.get("trial_end")
+    if given not in (None, "now"):
+        if given <= now:
+            raise errors.parameter_invalid("trial_end must be in the future.", "trial_end")
+        return int(given)
+    days: int = params.get("trial_period_days", 0)
+    return now + days * 86_400 if days and given is None else None
+
+
+def _card(account: Account, subscription: Json, params: Json) -> str:
+    name = params["default_payment_method"]
+    return payment_methods.check(account, subscription["customer"], name, param="default_payment_method")
+
+
+def _cancellation(account: Account, subscription: Json, params: Json) -> Json:
+    """What `cancel_at_period_end` or `cancel_at` change. Access stays until that second."""
+    if "cancel_at_period_end" not in params and "cancel_at" not in params:
+        return {}
+    at_period_end = params.get("cancel_at_period_end", False)
+    at = billing.period_end(subscription) if at_period_end else params.get("cancel_at") or None
+    if at is not None and at <= account.clock.seconds:
+        raise errors.parameter_invalid("cancel_at must be in the future.", "cancel_at")
+    reason = None if at is None else "cancellation_requested"
+    return {
+        "cancel_at": at,
+        "cancel_at_period_end": at_period_end,
+        "canceled_at": None if at is None else account.clock.seconds,
+        "cancellation_details": subscription["cancellation_details"] | {"reason": reason},
+    }
 
 
 def _new_subscription(account: Account, customer: str, params: Json) -> Json:
@@ -65,6 +118,7 @@ def _new_subscription(account: Account, customer: str, params: Json) -> Json:
         "status": "active",
         "test_clock": None,
         "trial_end": None,
+        "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
         "trial_start": None,
     }
 
@@ -74,13 +128,11 @@ def _new_item(account: Account, subscription: Json, given: Json, index: int) -> 
         raise errors.parameter_missing(f"items[{index}][price]")
     price = _recurring_price(account, given["price"], index)
     now = account.clock.seconds
-    length = INTERVAL_SECONDS[price["recurring"]["interval"]] * price["recurring"]["interval_count"]
     return {
         "id": account.identifiers.short("si"),
         "object": "subscription_item",
         "created": now,
-        "current_period_end": now + length,
-        "current_period_start": now,
+        **billing.period(price, now),
         "discounts": [],
         "metadata": merged_metadata({}, given.get("metadata", {})),
         "price": copy.deepcopy(price),
@@ -145,13 +197,49 @@ def update_subscription(account: Account, call: Call) -> Json:
     before = copy.deepcopy(subscription)
     if "items" in call.params:
         _change_items(account, subscription, call.params["items"])
-    changes = {key: value or None for key, value in call.params.items() if key == "description"}
-    if "metadata" in call.params:
-        changes["metadata"] = merged_metadata(subscription["metadata"], call.params["metadata"])
-    subscription.update(changes)
+    subscription.update(_plain_changes(account, subscription, call.params))
+    subscription.update(_cancellation(account, subscription, call.params))
     _announce_update(account, subscription, before, call)
     if "items" in call.params:
         _apply_items(account, subscription, before)
+    if "trial_end" in call.params:
+        _move_trial_end(account, subscription, call)
+    grants.recompute(account, subscription["customer"])
+    return subscription
+
+
+def _plain_changes(account: Account, subscription: Json, params: Json) -> Json:
+    changes = {key: value or None for key, value in params.items() if key == "description"}
+    if "metadata" in params:
+        changes["metadata"] = merged_metadata(subscription["metadata"], params["metadata"])
+    if "default_payment_method" in params:
+        changes["default_payment_method"] = _card(account, subscription, params)
+    if "trial_settings" in params:
+        changes["trial_settings"] = params["trial_settings"]
+    if "pause_collection" in params:
+        given = params["pause_collection"]
+        changes["pause_collection"] = {"resumes_at": None, **given} if given else None
+    return changes
+
+
+def _move_trial_end(account: Account, subscription: Json, call: Call) -> None:
+    if call.params["trial_end"] == "now":
+        if subscription["status"] == "trialing":
+            billing.end_trial(account, subscription, call)
+        return
+    trial_end = _trial_end(account, call.params)
+    items = copy.deepcopy(subscription["items"])
+    for item in items["data"]:
+        item["current_period_end"] = trial_end
+    billing.tell(account, subscription, {"status": "trialing", "trial_end": trial_end, "items": items}, call)
+
+
+def resume_subscription(account: Account, call: Call) -> Json:
+    """A paused one goes on, with a new period. Raises 400 for any other."""
+    subscription = account.find(account.subscriptions, "subscription", call.ids[0], param="id")
+    if subscription["status"] != "paused":
+        raise errors.ApiError(400, "Only a paused subscription can be resumed.")
+    billing.resume(account, subscription, call)
     return subscription
 
 
@@ -205,32 +293,5 @@ def cancel_subscription(account: Account, call: Call) -> Json:
         raise errors.resource_missing("subscription", call.ids[0], param="id", status=404)
     subscription["cancellation_details"] |= {"reason": "cancellation_requested"}
     subscription["cancellation_details"] |= call.params.get("cancellation_details", {})
-    end(account, subscription, call)
-    return subscription
-
-
-def end(account: Account, subscription: Json, call: Call | None = None) -> None:
-    """Cancel at once: the event, then what the customer loses by it."""
-    now = account.clock.seconds
-    subscription.update({"status": "canceled", "canceled_at": now, "ended_at": now})
-    events.record(account, "customer.subscription.deleted", copy.deepcopy(subscription), call=call)
-    grants.recompute(account, subscription["customer"])
-
-
-def renew(account: Account, name: str) -> Json:
-    """What a new billing period does to grants: features attached or detached since count from now on."""
-    subscription = account.find(account.subscriptions, "subscription", name)
-    grants.snapshot_features(account, subscription)
-    grants.recompute(account, subscription["customer"])
-    return subscription
-
-
-def set_status(account: Account, name: str, status: str) -> Json:
-    """Put a subscription into a status that no simulated call leads to, and tell it as Stripe would."""
-    subscription = account.find(account.subscriptions, "subscription", name)
-    previous = changed(subscription, {"status": status})
-    if previous:
-        current = copy.deepcopy(subscription)
-        events.record(account, "customer.subscription.updated", current, previous=previous)
-        grants.recompute(account, subscription["customer"])
+    billing.end(account, subscription, call)
     return subscription
