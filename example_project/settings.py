@@ -6,6 +6,8 @@ What is particular to entitlements stands at the end. Nothing here is a secret, 
 import os
 from pathlib import Path
 
+from example_project import stripe_account
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEMO_FOLDER = Path(os.environ.get("DEMO_FOLDER", BASE_DIR / ".demo"))
 
@@ -68,9 +70,20 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "example_project.shop.page_frame.page_frame",
             ]
         },
-    }
+    },
+    {
+        "BACKEND": "django.template.backends.jinja2.Jinja2",
+        "APP_DIRS": True,
+        "OPTIONS": {"extensions": ["entitlements_app.jinja.EntitlementsExtension"]},
+    },
+]
+
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "entitlements_app.backends.EntitlementsBackend",  # after ModelBackend
 ]
 
 DATABASES = {
@@ -100,6 +113,8 @@ LOGGING = {
     },
 }
 
-ENTITLEMENTS_STRIPE_API_KEY = "sk_test_demo_not_a_real_key"
-ENTITLEMENTS_WEBHOOK_SECRETS = ["whsec_demo_not_a_real_secret"]
-ENTITLEMENTS_STRIPE_API_BASE = f"http://127.0.0.1:{STRIPE_PORT}"  # a site with a Stripe account leaves this out
+STRIPE = stripe_account.from_environment(os.environ, simulator=f"http://127.0.0.1:{STRIPE_PORT}")
+
+ENTITLEMENTS_STRIPE_API_KEY = STRIPE.api_key
+ENTITLEMENTS_WEBHOOK_SECRETS = [STRIPE.webhook_secret]
+ENTITLEMENTS_STRIPE_API_BASE = STRIPE.api_base  # a site with a Stripe account leaves this out

@@ -1,48 +1,36 @@
-"""The site's own dealings with Stripe: the catalogue, customers and subscriptions, with plain stripe-python.
+"""The site's own dealings with Stripe: customers and subscriptions, with plain stripe-python.
 
 Nothing here opens a gate. What a customer may use comes back from Stripe, by webhook.
 """
 
+from __future__ import annotations
+
 from functools import cache
 
 import stripe
+from django.conf import settings
 from django.contrib.auth.models import User
 
 from entitlements_app.linking import link
 from entitlements_app.models import Customer
-from example_project.settings import ENTITLEMENTS_STRIPE_API_BASE, ENTITLEMENTS_STRIPE_API_KEY
 
-from .plans import FEATURES, FREE, PLANS, Plan
+from . import catalogue
+from .plans import FREE, PLANS, Plan
+
+TEST_CARD = "pm_card_visa"  # a checkout would ask for one
+MADE_FOR = "entitlements_demo_user"  # in a customer's metadata
+
+
+def client() -> stripe.StripeClient:
+    return _client(settings.ENTITLEMENTS_STRIPE_API_KEY, settings.ENTITLEMENTS_STRIPE_API_BASE)
 
 
 @cache
-def client() -> stripe.StripeClient:
-    return stripe.StripeClient(ENTITLEMENTS_STRIPE_API_KEY, base_addresses={"api": ENTITLEMENTS_STRIPE_API_BASE})
-
-
-def create_catalogue() -> None:
-    """Make features, products and prices. On a real site that is done once, by hand in Stripe's Dashboard."""
-    feature_ids = {
-        feature.lookup_key: client()
-        .v1.entitlements.features.create({"lookup_key": feature.lookup_key, "name": feature.name})
-        .id
-        for feature in FEATURES
-    }
-    for plan in PLANS.values():
-        if plan is FREE:
-            continue
-        product = client().v1.products.create({"name": plan.name})
-        for key in sorted(plan.lookup_keys):
-            client().v1.products.features.create(product.id, {"entitlement_feature": feature_ids[key]})
-        client().v1.prices.create(
-            {
-                "product": product.id,
-                "lookup_key": plan.slug,
-                "currency": "usd",
-                "unit_amount": plan.dollars * 100,
-                "recurring": {"interval": "month"},
-            }
-        )
+def _client(api_key: str, api_base: str | None) -> stripe.StripeClient:
+    # Two tries more: after a connection that broke, Stripe tells the same call from a new one by its idempotency key.
+    if api_base is None:
+        return stripe.StripeClient(api_key, max_network_retries=2)
+    return stripe.StripeClient(api_key, base_addresses={"api": api_base}, max_network_retries=2)
 
 
 def get_customer(user: User) -> Customer | None:
@@ -53,9 +41,7 @@ def get_plan(user: User) -> Plan:
     """The plan that Stripe bills. It is asked for, to be shown; gates never ask."""
     customer = get_customer(user)
     subscription = _get_subscription(customer.stripe_id) if customer else None
-    if subscription is None:
-        return FREE
-    return PLANS[subscription["items"].data[0].price.lookup_key]
+    return _plan_of(subscription) if subscription else FREE
 
 
 def switch_plan(user: User, plan: Plan) -> None:
@@ -67,7 +53,7 @@ def switch_plan(user: User, plan: Plan) -> None:
             client().v1.subscriptions.cancel(subscription.id)
     elif subscription is None:
         client().v1.subscriptions.create({"customer": customer_id, "items": [{"price": _price_id(plan)}]})
-    else:
+    elif _plan_of(subscription) is not plan:
         item = subscription["items"].data[0]
         client().v1.subscriptions.update(subscription.id, {"items": [{"id": item.id, "price": _price_id(plan)}]})
 
@@ -76,8 +62,22 @@ def _get_or_create_customer(user: User) -> Customer:
     customer = get_customer(user)
     if customer is not None:
         return customer
-    created = client().v1.customers.create({"email": user.email, "name": user.username})
-    return link(user, created.id)
+    return link(user, _find_customer(user) or _create_customer(user))
+
+
+def _find_customer(user: User) -> str | None:
+    """A test account keeps its customers; the demo's database begins anew."""
+    customers = client().v1.customers.list({"email": user.email, "limit": 100}).data
+    return next((row.id for row in customers if getattr(row.metadata, MADE_FOR, None) == user.username), None)
+
+
+def _create_customer(user: User) -> str:
+    customer = client().v1.customers.create(
+        {"email": user.email, "name": user.username, "metadata": {MADE_FOR: user.username}}
+    )
+    card = client().v1.payment_methods.attach(TEST_CARD, {"customer": customer.id})
+    client().v1.customers.update(customer.id, {"invoice_settings": {"default_payment_method": card.id}})
+    return customer.id
 
 
 def _get_subscription(customer_id: str) -> stripe.Subscription | None:
@@ -85,6 +85,10 @@ def _get_subscription(customer_id: str) -> stripe.Subscription | None:
     return subscriptions[0] if subscriptions else None
 
 
+def _plan_of(subscription: stripe.Subscription) -> Plan:
+    key = subscription["items"].data[0].price.lookup_key
+    return next((plan for plan in PLANS.values() if plan.price_lookup_key == key), FREE)
+
+
 def _price_id(plan: Plan) -> str:
-    prices = client().v1.prices.list({"active": True})
-    return next(price.id for price in prices.data if price.lookup_key == plan.slug)
+    return catalogue.find_prices(client())[plan.price_lookup_key].id

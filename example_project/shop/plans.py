@@ -11,16 +11,22 @@ class Feature:
 
 @dataclass(frozen=True)
 class Plan:
-    """`slug` is also the lookup key of its price. The free plan is no subscription at all."""
+    """The free plan is no subscription at all."""
 
     slug: str
     name: str
     dollars: int
+    pitch: str
     features: tuple[Feature, ...] = ()
 
     @property
     def lookup_keys(self) -> set[str]:
         return {feature.lookup_key for feature in self.features}
+
+    @property
+    def price_lookup_key(self) -> str:
+        """Of its price in Stripe, where a test account may have prices of its own."""
+        return f"entitlements_demo_{self.slug}"
 
 
 PREMIUM_SUPPORT = Feature("premium_support", "Premium support")
@@ -29,7 +35,14 @@ ADVANCED_REPORTING = Feature("advanced_reporting", "Advanced reporting")
 SSO = Feature("sso", "Single sign-on")
 FEATURES = (PREMIUM_SUPPORT, API_ACCESS, ADVANCED_REPORTING, SSO)
 
-FREE = Plan("free", "Free", 0)
-PRO = Plan("pro", "Pro", 20, (PREMIUM_SUPPORT, API_ACCESS))
-ENTERPRISE = Plan("enterprise", "Enterprise", 90, FEATURES)
+FREE = Plan("free", "Free", 0, "To look around.")
+PRO = Plan("pro", "Pro", 20, "For people at work.", (PREMIUM_SUPPORT, API_ACCESS))
+ENTERPRISE = Plan("enterprise", "Enterprise", 90, "For companies.", FEATURES)
 PLANS = {plan.slug: plan for plan in (FREE, PRO, ENTERPRISE)}
+PAID_PLANS = (PRO, ENTERPRISE)
+
+
+def plans_with(*features: Feature, any_of: bool = False) -> list[Plan]:
+    """The plans that give all of these features, or with `any_of` one of them; the cheapest first."""
+    enough = any if any_of else all
+    return [plan for plan in PLANS.values() if features and enough(feature in plan.features for feature in features)]

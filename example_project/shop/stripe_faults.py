@@ -3,9 +3,9 @@
 import json
 from urllib.request import Request, urlopen
 
-from example_project.settings import ENTITLEMENTS_STRIPE_API_BASE
+from example_project.settings import STRIPE
 
-CONTROL_URL = f"{ENTITLEMENTS_STRIPE_API_BASE}/_simulator/"
+CONTROL_URL = f"{STRIPE.api_base}/_simulator/"
 
 
 def lose_next_summary() -> None:
@@ -15,7 +15,9 @@ def lose_next_summary() -> None:
 
 
 def is_loss_armed() -> bool:
-    """Whether a webhook is still to be lost; False when the simulated Stripe does not answer."""
+    """Whether a webhook is still to be lost; False when the simulated Stripe does not answer, and for a real one."""
+    if not STRIPE.simulated:
+        return False
     try:
         with urlopen(CONTROL_URL + "state", timeout=5) as answer:  # noqa: S310
             return bool(json.load(answer)["webhooks_to_drop"])

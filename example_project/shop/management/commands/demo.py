@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import stripe
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.contrib.staticfiles.handlers import StaticFilesHandler
@@ -19,13 +20,14 @@ from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler,
 from django.db import connection
 
 from entitlements_app.testing import StripeSimulator
-from example_project.settings import ENTITLEMENTS_STRIPE_API_KEY, ENTITLEMENTS_WEBHOOK_SECRETS, PORT, STRIPE_PORT
-from example_project.shop import billing
+from example_project.settings import PORT, STRIPE, STRIPE_PORT
+from example_project.shop import billing, catalogue
 from example_project.shop.demo_sign_in import PASSWORD, USERS
 from example_project.shop.plans import PLANS
 
 HOST = "127.0.0.1"
 CRON_SECONDS = 60
+WEBHOOK_URL = f"http://{HOST}:{PORT}/stripe/webhook/"
 
 # What a site subscribes its endpoint to in Stripe's Dashboard.
 ENABLED_EVENTS = (
@@ -40,27 +42,27 @@ ENABLED_EVENTS = (
 
 
 class Command(BaseCommand):
-    help = "Run this site and a simulated Stripe that talk over HTTP, from a fresh database, until Ctrl-C."
+    help = (
+        "Run this site from a fresh database, and a simulated Stripe beside it, until Ctrl-C. With STRIPE_API_KEY and "
+        "STRIPE_WEBHOOK_SECRET set it talks to that Stripe test account instead."
+    )
     # Some open the database, which is not there yet: they run once it is.
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-        os.environ["NO_PROXY"] = os.environ["no_proxy"] = HOST  # all traffic is with this machine itself
-        stripe = StripeSimulator(
-            api_key=ENTITLEMENTS_STRIPE_API_KEY,
-            webhook_secret=ENTITLEMENTS_WEBHOOK_SECRETS[0],
-            port=STRIPE_PORT,
-        )
-        # Both ports before the database: it may be that of a demo that runs.
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = HOST  # this machine talks to itself without one
+        # The ports before the database: it may be that of a demo that runs.
         try:
-            with _listening() as site, _running(stripe):
+            with _listening() as site, _simulated_stripe() as simulator:
                 self._make_database()
                 Thread(target=site.serve_forever, name="site", daemon=True).start()
-                self._fill(stripe)
+                self._fill()
+                if simulator is not None:
+                    simulator.wait_for_deliveries()
                 self._run_pending()
-                self._announce(stripe)
+                self._announce(simulator)
                 while True:
                     time.sleep(CRON_SECONDS)
                     self._run_pending()
@@ -68,7 +70,7 @@ class Command(BaseCommand):
             self.stdout.write("\nStopped.")
 
     def _make_database(self) -> None:
-        """Start anew: the simulated Stripe forgets all when it stops, and a copy of nothing would be no copy."""
+        """Start anew, as the simulated Stripe does; from a test account, all is fetched again."""
         path = Path(connection.settings_dict["NAME"])
         connection.close()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,25 +79,34 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0)
         self.check()
 
-    def _fill(self, stripe: StripeSimulator) -> None:
+    def _fill(self) -> None:
         """Users, a catalogue, customers, subscriptions: all of it as the site itself would do it."""
-        billing.create_catalogue()
-        stripe.add_webhook_endpoint(f"http://{HOST}:{PORT}/stripe/webhook/", enabled_events=ENABLED_EVENTS)
-        password = make_password(PASSWORD)
-        for name in USERS:
-            is_staff = name == "admin"
-            user = User(username=name, email=f"{name}@example.com", is_staff=is_staff, is_superuser=is_staff)
-            user.password = password
-            user.save()
-            if name in PLANS:
-                billing.switch_plan(user, PLANS[name])
-        stripe.wait_for_deliveries()
+        try:
+            catalogue.find_or_create(billing.client())
+            password = make_password(PASSWORD)
+            for name in USERS:
+                is_staff = name == "admin"
+                user = User(username=name, email=f"{name}@example.com", is_staff=is_staff, is_superuser=is_staff)
+                user.password = password
+                user.save()
+                if name in PLANS:
+                    billing.switch_plan(user, PLANS[name])
+        except stripe.StripeError as error:
+            raise CommandError(f"Stripe did not take what the demo needs: {error.user_message or error}") from error
 
-    def _announce(self, stripe: StripeSimulator) -> None:
-        self.stdout.write("\nA fresh start: the simulated Stripe keeps nothing, so the demo's database began anew too.")
-        self.stdout.write(f"The simulated Stripe listens on {stripe.url}; nothing leaves this machine.")
+    def _announce(self, simulator: StripeSimulator | None) -> None:
+        if simulator is not None:
+            self.stdout.write("\nA fresh start: the simulated Stripe keeps nothing, so the database began anew too.")
+            self.stdout.write(f"The simulated Stripe listens on {simulator.url}; nothing leaves this machine.")
+        else:
+            self.stdout.write(
+                f"\nThis talks to {STRIPE.api_base or 'your Stripe test account'}, which keeps what it has."
+            )
+            self.stdout.write("Webhooks arrive while this runs in another terminal:\n\n")
+            self.stdout.write(f"    stripe listen --events {','.join(ENABLED_EVENTS)} \\")
+            self.stdout.write(f"        --forward-to {WEBHOOK_URL}")
         self.stdout.write(self.style.SUCCESS(f"\n    Open http://{HOST}:{PORT}/\n\n"), ending="")
-        self.stdout.write("Ctrl-C stops both.\n")
+        self.stdout.write("Ctrl-C stops it.\n")
         self.stdout.flush()
 
     def _run_pending(self) -> None:
@@ -122,15 +133,20 @@ def _listening() -> Iterator[ThreadedWSGIServer]:
 
 
 @contextmanager
-def _running(stripe: StripeSimulator) -> Iterator[None]:
+def _simulated_stripe() -> Iterator[StripeSimulator | None]:
+    if not STRIPE.simulated:
+        yield None
+        return
+    simulator = StripeSimulator(api_key=STRIPE.api_key, webhook_secret=STRIPE.webhook_secret, port=STRIPE_PORT)
+    simulator.add_webhook_endpoint(WEBHOOK_URL, enabled_events=ENABLED_EVENTS)
     try:
-        stripe.start()
+        simulator.start()
     except OSError as error:
         raise _port_refused("STRIPE_PORT", STRIPE_PORT, "the simulated Stripe", error) from error
     try:
-        yield
+        yield simulator
     finally:
-        stripe.stop()
+        simulator.stop()
 
 
 def _port_refused(name: str, port: int, user: str, error: OSError) -> CommandError:

@@ -1,0 +1,10 @@
+from django.http import HttpRequest, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.utils.http import url_has_allowed_host_and_scheme
+
+
+def redirect_to_next(request: HttpRequest) -> HttpResponseRedirect:
+    """To the page that the form's `next` names, if it is one of this site, else home."""
+    next_page = request.POST.get("next", "")
+    is_ours = url_has_allowed_host_and_scheme(next_page, allowed_hosts={request.get_host()})
+    return redirect(next_page if is_ours else "home")
