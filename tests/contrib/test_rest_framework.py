@@ -115,6 +115,18 @@ def test_the_same_keys_give_the_same_class() -> None:
     assert HasEntitlement.of("a", "b") is not HasEntitlement.of("a", "b", any=True)
     assert (HasEntitlement.of("a") | HasEntitlement.of("b")) == (HasEntitlement.of("a") | HasEntitlement.of("b"))
     assert issubclass(HasEntitlement.of("a"), HasEntitlement)
+    assert "HasEntitlement.of(a or b)" in repr(HasEntitlement.of("a", "b", any=True))
+
+
+def test_it_can_be_asked_about_a_plain_request_as_unit_tests_do() -> None:
+    from django.test import RequestFactory
+
+    from entitlements_app.contrib.rest_framework import HasEntitlement
+
+    request = RequestFactory().get("/")
+    request.user = entitled()
+    assert HasEntitlement.of("premium_support")().has_permission(request, None)
+    assert not HasEntitlement.of("sso")().has_permission(request, None)
 
 
 @pytest.mark.parametrize("bad", [(), ("",), (["a"],), (None,), (1,)])

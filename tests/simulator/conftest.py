@@ -6,6 +6,7 @@ import pytest
 import stripe as sdk
 
 from entitlements_app.testing import StripeSimulator
+from tests.simulator.tools import Receiver
 
 
 @pytest.fixture
@@ -17,3 +18,10 @@ def simulator() -> Iterator[StripeSimulator]:
 @pytest.fixture
 def client(simulator: StripeSimulator) -> sdk.StripeClient:
     return sdk.StripeClient(simulator.api_key, base_addresses={"api": simulator.url})
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.stop()

@@ -36,7 +36,7 @@ class HasEntitlement(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         missing = self.get_requirement(view).missing_from(get_request_entitlements(request))
         # What DRF's own authentication found counts for `request.entitlements`, too; never the other way round.
-        share_request_entitlements(request, request._request)
+        share_request_entitlements(request, getattr(request, "_request", request))
         if missing:
             text = f"Missing entitlement: {', '.join(missing)}."
             self.message = {"detail": text, "code": self.code, "missing": list(missing)}
@@ -58,7 +58,6 @@ def _class_for(requirement: Requirement) -> type[HasEntitlement]:
         def get_requirement(self, view: Any) -> Requirement:
             return requirement
 
-    HasTheseEntitlements.__doc__ = (
-        f"Needs {' or '.join(requirement.keys) if requirement.any else ' and '.join(requirement.keys)}."
-    )
+    keys = (" or " if requirement.any else " and ").join(requirement.keys)
+    HasTheseEntitlements.__qualname__ = f"HasEntitlement.of({keys})"  # what an error or a schema shows
     return HasTheseEntitlements
