@@ -21,7 +21,7 @@ def test_the_catalogue_is_found_again_not_doubled(stripe_simulator: StripeSimula
 
 def test_a_catalogue_left_half_done_is_completed(stripe_simulator: StripeSimulator) -> None:
     catalogue.find_or_create(billing.client())
-    product = catalogue.find_prices(billing.client())[PRO.price_lookup_key].product
+    product = str(catalogue.find_prices(billing.client())[PRO.price_lookup_key].product)
     stripe_simulator.detach_feature(product, _feature(stripe_simulator, "api_access"))
 
     catalogue.find_or_create(billing.client())
