@@ -1,5 +1,6 @@
 # make demo        the example project with a simulated Stripe; PORT=8001 make demo takes other ports
 # make demo-check  the same story without a person
+# make browser     the same in a Chromium, clicked through
 # make test        all tests, on SQLite and PostgreSQL; ARGS="-k webhook" is passed on to pytest
 # make lint        format, lint, types, imports
 #
@@ -21,7 +22,7 @@ define CHECK_PYTHON
 	}
 endef
 
-.PHONY: help demo demo-check test lint check-python
+.PHONY: help demo demo-check browser browser-if-found example-test test lint check-python
 .NOTPARALLEL:
 
 help:
@@ -34,7 +35,23 @@ demo-check: $(READY)
 	@echo "== The demo's story, over HTTP =="
 	@$(BIN)/python -m example_project.demo_check
 
+browser: $(READY)
+	@$(BIN)/python -m example_project.browser.chromium >/dev/null
+	@echo "== The demo, in a browser =="
+	@$(BIN)/pytest -q example_project/browser
+
+browser-if-found: $(READY)
+	@if $(BIN)/python -m example_project.browser.chromium >/dev/null 2>&1; \
+	then $(MAKE) --no-print-directory browser; \
+	else echo "== NOT tested in a browser: there is no Chromium. make browser says how to get one. =="; fi
+
+example-test: $(READY)
+	@echo "== The example's own tests =="
+	@env -u STRIPE_API_KEY -u STRIPE_WEBHOOK_SECRET -u STRIPE_API_BASE \
+		$(BIN)/pytest -q --ds=example_project.settings example_project/shop
+
 test: $(READY)
+	@$(if $(strip $(ARGS)),:,$(MAKE) --no-print-directory example-test browser-if-found)
 	@passed=0; for setup in \
 		"TEST_DATABASE=sqlite" \
 		"TEST_DATABASE=postgresql" \

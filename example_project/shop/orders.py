@@ -9,7 +9,7 @@ from entitlements_app.middleware import EntitlementsHttpRequest
 
 from .plans import FEATURES, PLANS, Plan
 
-PATIENCE = 8  # seconds after which a webhook that did not come is worth a word
+PATIENCE = 5  # seconds after which a webhook that did not come is worth a word
 SOLD = {feature.lookup_key for feature in FEATURES}
 
 
