@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from entitlements_app.testing import StripeSimulator
+from example_project.demo_check import OF_AN_ACCOUNT, Browser, running_demo
+
 pytest.importorskip("rest_framework", reason="the example needs the extra demo")
 
 ROOT = Path(__file__).resolve().parent.parent
 
-UNSET = {"DJANGO_SETTINGS_MODULE", "PORT", "STRIPE_PORT"}
+UNSET = {"DJANGO_SETTINGS_MODULE", "PORT", "STRIPE_PORT", *OF_AN_ACCOUNT}
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -104,6 +107,85 @@ def test_the_simulated_stripe_follows_the_port_of_the_site(port: str, stripe_por
     asked = run("-c", "from example_project.settings import STRIPE_PORT; print(STRIPE_PORT)", PORT=port)
 
     assert asked.stdout.strip() == stripe_port
+
+
+SUMMARY = "entitlements.active_entitlement_summary.updated"
+KEY, SECRET = "sk_test_of_an_account_1a2b3c", "whsec_of_an_account_4d5e6f"
+BOTH = "Set STRIPE_API_KEY and STRIPE_WEBHOOK_SECRET for a Stripe test account, or neither for the simulated Stripe."
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        (
+            {"STRIPE_API_KEY": KEY},
+            f"STRIPE_WEBHOOK_SECRET is not set. `stripe listen --print-secret` prints it. {BOTH}",
+        ),
+        ({"STRIPE_WEBHOOK_SECRET": SECRET}, f"STRIPE_API_KEY is not set. {BOTH}"),
+        ({"STRIPE_API_BASE": "http://127.0.0.1:9"}, f"STRIPE_API_BASE is set without a key. {BOTH}"),
+        *(
+            (
+                {"STRIPE_API_KEY": key, "STRIPE_WEBHOOK_SECRET": SECRET},
+                "The demo makes customers and subscriptions, so it takes no live key: "
+                "STRIPE_API_KEY must be the key of a test account, which starts with sk_test_ or rk_test_.",
+            )
+            for key in ("sk_live_1a2b3c", "rk_live_1a2b3c", "pk_test_1a2b3c")
+        ),
+    ],
+)
+def test_half_an_account_and_a_live_one_are_refused_in_one_line(environment: dict[str, str], line: str):
+    demo = run("manage.py", "demo", **environment)
+
+    assert demo.returncode == 1
+    assert demo.stdout.splitlines() == [line]
+
+
+def test_with_an_account_set_the_demo_talks_to_it_and_finds_again_what_it_made(tmp_path: Path):
+    """The account is another simulator than the demo's own, which is not started."""
+    with StripeSimulator(api_key=KEY, webhook_secret=SECRET) as account:
+        settings = {
+            "DJANGO_SETTINGS_MODULE": "example_project.settings",
+            "STRIPE_API_KEY": KEY,
+            "STRIPE_WEBHOOK_SECRET": SECRET,
+            "STRIPE_API_BASE": account.url,
+        }
+        with running_demo(tmp_path, **settings) as demo:
+            endpoint = account.add_webhook_endpoint(f"{demo.site}/stripe/webhook/")
+            log = (tmp_path / "log").read_text()
+            browser = Browser(demo.site)
+            browser.submit("/sign-in/", "/sign-in/", user="free")
+            browser.submit("/", "/plan/", plan="pro")
+            account.wait_for_deliveries()
+            opened = browser.get("/support/").status
+            loses_on_demand = "Lose the next webhook" in browser.get("/").text
+            refused = browser.submit("/", "/lose-webhook/").status
+            made = made_in(account)
+            account.call("DELETE", f"/v1/webhook_endpoints/{endpoint['id']}")
+        with running_demo(tmp_path, **settings) as demo:
+            browser = Browser(demo.site)
+            browser.submit("/sign-in/", "/sign-in/", user="pro")
+            opened_again = browser.get("/support/").status
+            made_again = made_in(account)
+
+    assert (opened, opened_again) == (200, 200)
+    assert (loses_on_demand, refused) == (False, 404)
+    assert made == made_again == {"features": 4, "products": 2, "prices": 2, "customers": 3}
+    assert f"stripe listen --events {SUMMARY}" in log
+    assert "--forward-to http://127.0.0.1:" in log
+    assert KEY not in log
+    assert SECRET not in log
+
+
+def made_in(account: StripeSimulator) -> dict[str, int]:
+    paths = ("entitlements/features", "products", "prices", "customers")
+    return {path.rpartition("/")[2]: len(account.call("GET", f"/v1/{path}")["data"]) for path in paths}
+
+
+def test_without_a_chromium_the_browser_s_story_says_how_to_get_one():
+    asked = run("-m", "example_project.browser.chromium", CHROMIUM="/nowhere/chromium")
+
+    assert asked.returncode == 1
+    assert "apt-get install chromium" in asked.stdout
 
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
