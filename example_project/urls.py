@@ -25,7 +25,7 @@ urlpatterns = [
     # The rest of the site
     path("", views.home, name="home"),
     path("plan/", views.choose_plan, name="choose-plan"),
-    path("news/", views.news, name="news"),
+    path("news/", views.tell_news, name="news"),
     path("lose-webhook/", views.lose_webhook, name="lose-webhook"),
     path("ask-stripe/", views.ask_stripe, name="ask-stripe"),
     path("sign-in/", demo_sign_in.sign_in, name="sign-in"),

@@ -14,7 +14,8 @@ import pytest
 from entitlements_app.testing import StripeSimulator
 from example_project.demo_check import OF_AN_ACCOUNT, Browser, running_demo
 
-pytest.importorskip("rest_framework", reason="the example needs the extra demo")
+for needed in ("rest_framework", "jinja2"):
+    pytest.importorskip(needed, reason="the example needs the extra demo")
 
 ROOT = Path(__file__).resolve().parent.parent
 

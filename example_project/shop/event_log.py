@@ -49,11 +49,15 @@ def recent() -> list[Row]:
 
 
 def newest(request: EntitlementsHttpRequest) -> str:
-    """Differs from what it was before if a page would look different now."""
+    """Differs from what it was if a page would look different now. Read it before what the page shows.
+
+    What the visitor holds is in it, as of this request's only reading: a page can have that and newer events.
+    """
     event = WebhookEvent.objects.order_by("-pk").values_list("pk", flat=True).first()
     unprocessed = WebhookEvent.objects.pending().count()
     change = EntitlementChange.objects.order_by("-pk").values_list("pk", flat=True).first()
-    return f"{event or 0}-{unprocessed}-{change or 0}-{int(has_waited_long(request))}"
+    held = " ".join(request.entitlements)
+    return f"{event or 0}-{unprocessed}-{change or 0}-{int(has_waited_long(request))} {held}"
 
 
 def _rows_of_events(events: Sequence[WebhookEvent], changes: Iterable[EntitlementChange]) -> list[Row]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import stripe
+from django.contrib.auth.models import User
+
 from entitlements_app.middleware import EntitlementsHttpRequest
 from example_project.settings import STRIPE
 
-from . import event_log, orders
+from . import billing, event_log, orders
 from .demo_sign_in import USERS
 from .explanation import explain, is_open
 from .gates import GATES, gate_of
@@ -17,7 +20,18 @@ def page_frame(request: EntitlementsHttpRequest) -> dict[str, Any]:
     gate = gate_of(request)
     frame: dict[str, Any] = {"demo_users": USERS, "simulated": STRIPE.simulated, "news": event_log.newest(request)}
     if gate is not None:
-        frame |= {"gate": gate, "explanation": explain(gate, request), "waiting": orders.waiting(request)}
+        frame |= {"gate": gate, "explanation": explain(gate, request), "waiting": _waiting(request)}
     if hasattr(request, "entitlements"):
         frame["gates"] = [{"gate": each, "is_open": is_open(each, request)} for each in GATES]
     return frame
+
+
+def _waiting(request: EntitlementsHttpRequest) -> orders.Waiting | None:
+    """An order of long ago may have been changed since, elsewhere: then Stripe is asked what it bills."""
+    waiting = orders.waiting(request)
+    if waiting is None or not waiting.long or not isinstance(request.user, User):
+        return waiting
+    try:
+        return orders.waiting(request, billing.get_plan(request.user))
+    except stripe.StripeError:
+        return None

@@ -28,17 +28,18 @@ class ShopRequest(EntitlementsHttpRequest):
 
 @login_required
 def home(request: ShopRequest) -> HttpResponse:
+    news = event_log.newest(request)
     billed = _billed_plan(request)
-    waiting = orders.waiting(request, billed)  # asks request.entitlements first: what is listed below is not older
     context = {
         "billed": billed,
         "customer": billing.get_customer(request.user),
         "features": FEATURES,
         "log": event_log.recent(),
+        "news": news,
         "loss_is_armed": stripe_faults.is_loss_armed(),
         "plans": PLANS.values(),
         "usage_url": request.build_absolute_uri(reverse("usage")),
-        "waiting": waiting,
+        "waiting": orders.waiting(request, billed),
         "webhook_url": request.build_absolute_uri(reverse("entitlements:webhook")),
     }
     return render(request, "shop/home.html", context)
@@ -52,7 +53,7 @@ def denied(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 @never_cache
-def news(request: EntitlementsHttpRequest) -> HttpResponse:
+def tell_news(request: EntitlementsHttpRequest) -> HttpResponse:
     """What `live.js` asks each second: whether the page it stands on is out of date."""
     return JsonResponse({"news": event_log.newest(request)})
 

@@ -120,11 +120,18 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
+class _RequestHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the name in http.server)
+        """Without the question that each open page asks each second."""
+        if not str(args[0]).startswith("GET /news/"):
+            super().log_message(format, *args)
+
+
 @contextmanager
 def _listening() -> Iterator[ThreadedWSGIServer]:
     """The site on its port. Requests wait until someone calls `serve_forever`."""
     try:
-        server = ThreadedWSGIServer((HOST, PORT), WSGIRequestHandler)
+        server = ThreadedWSGIServer((HOST, PORT), _RequestHandler)
     except OSError as error:
         raise _port_refused("PORT", PORT, "the site", error) from error
     server.set_app(StaticFilesHandler(get_internal_wsgi_application()))
