@@ -18,11 +18,14 @@ from .gates import GATES, gate_of
 
 def page_frame(request: EntitlementsHttpRequest) -> dict[str, Any]:
     gate = gate_of(request)
-    frame: dict[str, Any] = {"demo_users": USERS, "simulated": STRIPE.simulated, "news": event_log.newest(request)}
+    frame: dict[str, Any] = {
+        "news": event_log.newest(request),
+        "demo_users": USERS,
+        "simulated": STRIPE.simulated,
+        "gates": [{"gate": each, "is_open": is_open(each, request)} for each in GATES],
+    }
     if gate is not None:
         frame |= {"gate": gate, "explanation": explain(gate, request), "waiting": _waiting(request)}
-    if hasattr(request, "entitlements"):
-        frame["gates"] = [{"gate": each, "is_open": is_open(each, request)} for each in GATES]
     return frame
 
 
