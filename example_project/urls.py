@@ -25,6 +25,8 @@ urlpatterns = [
     # The rest of the site
     path("", views.home, name="home"),
     path("plan/", views.choose_plan, name="choose-plan"),
+    path("plan/try/", views.try_plan, name="try-plan"),
+    path("plan/cancel-at-period-end/", views.cancel_at_period_end, name="cancel-at-period-end"),
     path("news/", views.tell_news, name="news"),
     path("lose-webhook/", views.lose_webhook, name="lose-webhook"),
     path("ask-stripe/", views.ask_stripe, name="ask-stripe"),

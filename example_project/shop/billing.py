@@ -5,6 +5,8 @@ Nothing here opens a gate. What a customer may use comes back from Stripe, by we
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 
 import stripe
@@ -19,6 +21,17 @@ from .plans import FREE, PLANS, Plan
 
 TEST_CARD = "pm_card_visa"  # a checkout would ask for one
 MADE_FOR = "entitlements_demo_user"  # in a customer's metadata
+TRIAL_DAYS = 14
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What Stripe bills. At `until` it renews, unless it `ends`; until then a trial costs nothing."""
+
+    plan: Plan = FREE
+    until: datetime | None = None
+    ends: bool = False
+    is_trial: bool = False
 
 
 def client() -> stripe.StripeClient:
@@ -37,25 +50,47 @@ def get_customer(user: User) -> Customer | None:
     return Customer.objects.filter(subscriber=user, deleted_at=None).first()
 
 
-def get_plan(user: User) -> Plan:
-    """The plan that Stripe bills. It is asked for, to be shown; gates never ask."""
+def get_bill(user: User) -> Bill:
+    """Stripe is asked, so that a page can show it; gates never ask."""
     customer = get_customer(user)
     subscription = _get_subscription(customer.stripe_id) if customer else None
-    return _plan_of(subscription) if subscription else FREE
+    return _bill_of(subscription) if subscription else Bill()
 
 
 def switch_plan(user: User, plan: Plan) -> None:
-    """Subscribe, change or cancel, as a checkout would. The first time a Stripe customer is made and linked."""
+    """Subscribe, change, keep or cancel, as a checkout would. The first time a Stripe customer is made and linked."""
     customer_id = _get_or_create_customer(user).stripe_id
     subscription = _get_subscription(customer_id)
     if plan is FREE:
         if subscription is not None:
             client().v1.subscriptions.cancel(subscription.id)
-    elif subscription is None:
-        client().v1.subscriptions.create({"customer": customer_id, "items": [{"price": _price_id(plan)}]})
-    elif _plan_of(subscription) is not plan:
-        item = subscription["items"].data[0]
-        client().v1.subscriptions.update(subscription.id, {"items": [{"id": item.id, "price": _price_id(plan)}]})
+        return
+    price = _price_id(plan)
+    if subscription is None:
+        client().v1.subscriptions.create({"customer": customer_id, "items": [{"price": price}]})
+        return
+    item = subscription["items"].data[0]
+    if item.price.id != price:
+        client().v1.subscriptions.update(subscription.id, {"items": [{"id": item.id, "price": price}]})
+    if _bill_of(subscription).ends:
+        client().v1.subscriptions.update(subscription.id, {"cancel_at_period_end": False})
+
+
+def start_trial(user: User, plan: Plan) -> None:
+    """Subscribe, and pay later. Nothing for who has a subscription."""
+    customer_id = _get_or_create_customer(user).stripe_id
+    if _get_subscription(customer_id) is None:
+        client().v1.subscriptions.create(
+            {"customer": customer_id, "items": [{"price": _price_id(plan)}], "trial_period_days": TRIAL_DAYS}
+        )
+
+
+def cancel_at_period_end(user: User) -> None:
+    """What is paid for stays open until its end. Nothing for who has no subscription."""
+    customer = get_customer(user)
+    subscription = _get_subscription(customer.stripe_id) if customer else None
+    if subscription is not None:
+        client().v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
 
 
 def _get_or_create_customer(user: User) -> Customer:
@@ -85,9 +120,16 @@ def _get_subscription(customer_id: str) -> stripe.Subscription | None:
     return subscriptions[0] if subscriptions else None
 
 
-def _plan_of(subscription: stripe.Subscription) -> Plan:
-    key = subscription["items"].data[0].price.lookup_key
-    return next((plan for plan in PLANS.values() if plan.price_lookup_key == key), FREE)
+def _bill_of(subscription: stripe.Subscription) -> Bill:
+    item = subscription["items"].data[0]
+    plan = next((plan for plan in PLANS.values() if plan.price_lookup_key == item.price.lookup_key), FREE)
+    end = subscription.cancel_at or item.current_period_end
+    return Bill(
+        plan,
+        until=datetime.fromtimestamp(end, UTC),
+        ends=subscription.cancel_at_period_end or subscription.cancel_at is not None,
+        is_trial=subscription.status == "trialing",
+    )
 
 
 def _price_id(plan: Plan) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import stripe
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -16,6 +18,7 @@ from entitlements_app.sync import sync_customer
 from example_project.settings import STRIPE
 
 from . import billing, event_log, orders, stripe_faults
+from .billing import Bill
 from .next_page import redirect_to_next
 from .plans import FEATURES, PLANS, Plan
 
@@ -29,17 +32,18 @@ class ShopRequest(EntitlementsHttpRequest):
 @login_required
 def home(request: ShopRequest) -> HttpResponse:
     news = event_log.newest(request)
-    billed = _billed_plan(request)
+    bill = _get_bill(request)
     context = {
-        "billed": billed,
+        "bill": bill,
         "customer": billing.get_customer(request.user),
         "features": FEATURES,
         "log": event_log.recent(),
         "news": news,
         "loss_is_armed": stripe_faults.is_loss_armed(),
         "plans": PLANS.values(),
+        "trial_days": billing.TRIAL_DAYS,
         "usage_url": request.build_absolute_uri(reverse("usage")),
-        "waiting": orders.waiting(request, billed),
+        "waiting": orders.waiting(request, bill.plan if bill else None),
         "webhook_url": request.build_absolute_uri(reverse("entitlements:webhook")),
     }
     return render(request, "shop/home.html", context)
@@ -61,16 +65,40 @@ def tell_news(request: EntitlementsHttpRequest) -> HttpResponse:
 @require_POST
 @login_required
 def choose_plan(request: ShopRequest) -> HttpResponse:
+    return _order(request, billing.switch_plan)
+
+
+@require_POST
+@login_required
+def try_plan(request: ShopRequest) -> HttpResponse:
+    return _order(request, billing.start_trial)
+
+
+def _order(request: ShopRequest, place: Callable[[User, Plan], None]) -> HttpResponse:
     plan = PLANS.get(request.POST.get("plan", ""))
     if plan is None:
         raise Http404("There is no such plan.")
     try:
-        billing.switch_plan(request.user, plan)
+        place(request.user, plan)
     except stripe.StripeError as error:
-        messages.error(request, f"Stripe did not take the order ({type(error).__name__}). Try again.")
+        _tell_of_refusal(request, error)
     else:
         orders.remember(request, plan)
     return redirect_to_next(request)
+
+
+@require_POST
+@login_required
+def cancel_at_period_end(request: ShopRequest) -> HttpResponse:
+    try:
+        billing.cancel_at_period_end(request.user)
+    except stripe.StripeError as error:
+        _tell_of_refusal(request, error)
+    return redirect_to_next(request)
+
+
+def _tell_of_refusal(request: ShopRequest, error: stripe.StripeError) -> None:
+    messages.error(request, f"Stripe did not take the order ({type(error).__name__}). Try again.")
 
 
 @require_POST
@@ -98,9 +126,9 @@ def ask_stripe(request: ShopRequest) -> HttpResponse:
     return redirect_to_next(request)
 
 
-def _billed_plan(request: ShopRequest) -> Plan | None:
+def _get_bill(request: ShopRequest) -> Bill | None:
     try:
-        return billing.get_plan(request.user)
+        return billing.get_bill(request.user)
     except stripe.StripeError:
         messages.warning(request, "Stripe does not answer, so the plan is not known. The gates work all the same.")
         return None

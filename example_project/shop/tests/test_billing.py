@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
+import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from entitlements_app.access import has_entitlement
 from entitlements_app.models import Customer
 from entitlements_app.testing import StripeSimulator
 from example_project.shop import billing, catalogue
-from example_project.shop.plans import ENTERPRISE, PRO
+from example_project.shop.billing import Bill
+from example_project.shop.plans import ENTERPRISE, FREE, PRO, Plan
 
 from .conftest import Buy
 
@@ -39,7 +44,7 @@ def test_a_customer_is_found_again_when_the_database_began_anew(
     buy(ada, ENTERPRISE)
 
     assert len(stripe_simulator.call("GET", "/v1/customers")["data"]) == 1
-    assert billing.get_plan(ada) is ENTERPRISE
+    assert billing.get_bill(ada).plan is ENTERPRISE
 
 
 def test_a_paid_plan_is_charged_to_the_test_card(ada: User, buy: Buy, stripe_simulator: StripeSimulator) -> None:
@@ -47,6 +52,49 @@ def test_a_paid_plan_is_charged_to_the_test_card(ada: User, buy: Buy, stripe_sim
 
     (customer,) = stripe_simulator.call("GET", "/v1/customers")["data"]
     assert customer["invoice_settings"]["default_payment_method"].startswith("pm_")
+
+
+def test_a_trial_opens_the_gates_until_it_ends(
+    ada: User, client: Client, buy: Buy, stripe_simulator: StripeSimulator
+) -> None:
+    billing.start_trial(ada, PRO)
+    stripe_simulator.deliver(client)
+
+    assert has_entitlement(ada, "premium_support")
+    bill = billing.get_bill(ada)
+    assert (bill.plan, bill.is_trial, bill.ends) == (PRO, True, False)
+
+
+def test_who_cancels_at_the_end_of_the_period_keeps_what_is_paid_for(
+    ada: User, client: Client, buy: Buy, stripe_simulator: StripeSimulator
+) -> None:
+    buy(ada, PRO)
+
+    billing.cancel_at_period_end(ada)
+    stripe_simulator.deliver(client)
+
+    bill = billing.get_bill(ada)
+    assert (bill.plan, bill.ends) == (PRO, True)
+    assert has_entitlement(ada, "premium_support")
+
+    stripe_simulator.advance(timedelta(days=31))
+    assert billing.get_bill(ada) == Bill(FREE)
+    assert stripe_simulator.active_entitlements(_customer(ada)) == []
+
+
+@pytest.mark.parametrize("plan", [PRO, ENTERPRISE])
+def test_who_cancelled_and_orders_again_stays(ada: User, buy: Buy, plan: Plan) -> None:
+    buy(ada, PRO)
+    billing.cancel_at_period_end(ada)
+
+    buy(ada, plan)
+
+    bill = billing.get_bill(ada)
+    assert (bill.plan, bill.ends) == (plan, False)
+
+
+def _customer(user: User) -> str:
+    return Customer.objects.get(subscriber=user).stripe_id
 
 
 def _feature(stripe_simulator: StripeSimulator, lookup_key: str) -> str:
