@@ -213,8 +213,12 @@ def story(demo: Demo, steps: Steps) -> None:
     said = f"{steps.current}: {demo.command('entitlements_sync', '--marked')}"
     steps.see(f"{said} So free holds", held, PRO)
 
+    steps.see("free's plan", lambda: set(home().marks("terms")), {"renews"})
+    browser.submit("/", "/plan/cancel-at-period-end/")
+    steps.see("free cancels at the end of the period, and until then holds", held, PRO)
+    steps.see("free's plan", lambda: set(home().marks("terms")), {"ends"})
     choose("free")
-    steps.see("free cancels, and the webhook closes /support/", status("/support/"), 403, wait=True)
+    steps.see("free cancels at once, and the webhook closes /support/", status("/support/"), 403, wait=True)
     steps.see("GET /api/usage/", status("/api/usage/"), 403)
     steps.see("free holds", held, set())
 

@@ -87,6 +87,24 @@ def test_a_lost_webhook_is_mended_by_asking_stripe(open_site: Open) -> None:
     expect(row).to_contain_text("+sso")
 
 
+def test_a_trial_is_cancelled_for_its_end_and_kept_after_all(open_site: Open) -> None:
+    page = open_site(user="admin")
+    terms = page.locator("[data-plan=pro] .terms")
+
+    page.get_by_role("button", name="Try Pro for 14 days").click()
+    expect(terms).to_have_text(re.compile(r"Trial until\s+\d+ \w+ \d{4}, then \$20 a month\."))
+    expect(page.locator("[data-held]")).to_have_count(2)
+
+    page.get_by_role("button", name="Cancel at the end of the period").click()
+    expect(terms).to_have_text(re.compile(r"Ends on\s+\d+ \w+ \d{4}; until then it stays open\."))
+    expect(page.locator("[data-held]")).to_have_count(2)
+
+    page.get_by_role("button", name="Keep Pro").click()
+    expect(terms).to_contain_text("Trial until")
+    page.get_by_role("button", name="Cancel, back to Free").click()
+    expect(page.locator("[data-held]")).to_have_count(0)
+
+
 def test_without_scripts_the_pages_renew_themselves(open_site: Open) -> None:
     page = open_site(user="admin", java_script_enabled=False)
     expect(page.get_by_role("link", name="Refresh")).to_be_visible()

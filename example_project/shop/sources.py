@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from django.template.loader import get_template
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 
 from example_project.settings import BASE_DIR
+
+# The names of the groups are classes in the stylesheet.
+WORDS = "and|async|await|class|def|else|for|from|if|import|in|lambda|None|not|or|return|True|False"
+IN_PYTHON = re.compile(rf'(?P<string>""".*?"""|"[^"\n]*")|(?P<comment>#[^\n]*)|(?P<word>@[\w.]+|\b(?:{WORDS})\b)', re.S)
+IN_A_TEMPLATE = re.compile(r"(?P<word>\{%.*?%\})|(?P<string>\{\{.*?\}\})", re.S)
 
 
 @dataclass(frozen=True)
 class Source:
     file: str
     code: str
+
+    @property
+    def highlighted(self) -> SafeString:
+        parts, end = [], 0
+        for token in (IN_PYTHON if self.file.endswith(".py") else IN_A_TEMPLATE).finditer(self.code):
+            parts += [("rest", self.code[end : token.start()]), (token.lastgroup, token[0])]
+            end = token.end()
+        return format_html_join("", '<span class="{}">{}</span>', [*parts, ("rest", self.code[end:])])
 
 
 def of(thing: Any) -> Source:
