@@ -35,6 +35,6 @@ def _waiting(request: EntitlementsHttpRequest) -> orders.Waiting | None:
     if waiting is None or not waiting.long or not isinstance(request.user, User):
         return waiting
     try:
-        return orders.waiting(request, billing.get_plan(request.user))
+        return orders.waiting(request, billing.get_bill(request.user).plan)
     except stripe.StripeError:
         return None

@@ -56,6 +56,19 @@ def test_a_lost_webhook_is_mended_by_asking_stripe(client: Client, ada: User, bu
     assert client.get("/support/").status_code == 200
 
 
+def test_a_page_says_that_a_webhook_did_not_come(client: Client, ada: User, buy: Buy) -> None:
+    client.force_login(ada, backend="django.contrib.auth.backends.ModelBackend")
+    buy(ada, FREE)
+    client.post("/plan/", {"plan": "pro"})  # whose webhook nobody delivers
+    assert "Waiting for Stripe’s webhook" in client.get("/gates/request/").content.decode()
+
+    session = client.session
+    session["ordered"] |= {"at": 0}
+    session.save()
+
+    assert "The webhook did not come." in client.get("/gates/request/").content.decode()
+
+
 def test_the_api_names_what_is_missing(client: Client, ada: User, buy: Buy) -> None:
     client.force_login(ada, backend="django.contrib.auth.backends.ModelBackend")
 
