@@ -61,7 +61,7 @@ def test_a_customer_upgrades_looks_around_and_cancels(open_site: Open) -> None:
     page.goto("/")
     row = page.locator("tr[data-user=free]", has=page.locator("[data-change='+premium_support']")).first
     expect(row).to_contain_text("+api_access")
-    page.get_by_role("button", name="Cancel, back to Free").click()
+    page.get_by_role("button", name="Cancel now, back to Free").click()
     _see(beside, "closed")
     expect(page.locator("[data-held]")).to_have_count(0)
     expect(page.locator("tr[data-user=free] [data-change='-premium_support']").first).to_be_visible()
@@ -101,7 +101,7 @@ def test_a_trial_is_cancelled_for_its_end_and_kept_after_all(open_site: Open) ->
 
     page.get_by_role("button", name="Keep Pro").click()
     expect(terms).to_contain_text("Trial until")
-    page.get_by_role("button", name="Cancel, back to Free").click()
+    page.get_by_role("button", name="Cancel now, back to Free").click()
     expect(page.locator("[data-held]")).to_have_count(0)
 
 
