@@ -57,13 +57,19 @@ def open_site(browser: Browser, demo: Demo) -> Iterator[Open]:
         page = context.new_page()
         page.goto(path)
         if user:
-            page.get_by_role("button", name=f"Sign in as {user}").click()
+            sign_in(page, user)
         return page
 
     yield open_site
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def sign_in(page: Page, user: str) -> None:
+    """From the page that asks who you are. Waits for the next one: what is done too early is done to this one."""
+    page.locator("main").get_by_role("button", name=f"Sign in as {user}").click()
+    expect(page.locator("nav [aria-current]")).to_have_text(user)
 
 
 def _complaints_of(message: ConsoleMessage) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from .conftest import Open
+from .conftest import Open, sign_in
 
 GATES = {
     "/gates/request/": "{% if request.entitlements.premium_support %}",
@@ -32,7 +32,7 @@ PAGES = ["/", *GATES, "/reports/2025/"]
 def test_a_customer_upgrades_looks_around_and_cancels(open_site: Open) -> None:
     page = open_site("/support/")
     expect(page.get_by_role("heading", level=1)).to_have_text("Who are you?")
-    page.get_by_role("button", name="Sign in as free").click()
+    sign_in(page, "free")
     expect(page).to_have_url(re.compile("/support/$"))
     _see(page, "closed")
     expect(page.locator("#why")).to_contain_text("No active entitlement says yes.")
@@ -67,6 +67,7 @@ def test_a_customer_upgrades_looks_around_and_cancels(open_site: Open) -> None:
     expect(page.locator("tr[data-user=free] [data-change='-premium_support']").first).to_be_visible()
 
     page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Who are you?")
     page.goto("/support/")
     expect(page).to_have_url(re.compile(r"/sign-in/\?next=/support/$"))
 
@@ -120,7 +121,7 @@ def test_every_page_fits_and_can_be_read(open_site: Open, scheme: str, width: in
     _fits_and_can_be_read(page)
     for user in ("enterprise", "free"):
         page.goto("/sign-in/")
-        page.locator("main").get_by_role("button", name=f"Sign in as {user}").click()
+        sign_in(page, user)
         for path in PAGES:
             page.goto(path)
             _fits_and_can_be_read(page)
