@@ -1,7 +1,7 @@
 # make demo        the example project with a simulated Stripe; PORT=8001 make demo takes other ports
 # make demo-check  the same story without a person
 # make browser     the same in a Chromium, clicked through
-# make test        all tests, on SQLite and PostgreSQL; ARGS="-k webhook" is passed on to pytest
+# make test        all tests, on SQLite, PostgreSQL and the newest Django; ARGS="-k webhook" is passed on to pytest
 # make lint        format, lint, types, imports
 #
 # Needs Python 3.11 or newer: make demo PYTHON=python3.12
@@ -9,6 +9,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+NEWEST := .venv-newest
+PYTEST := pytest -q -n auto --dist worksteal
+
+# With ARGS, a later set-up may have nothing left to run.
+NONE_OF_ARGS_HERE := { [ $$? -eq $(if $(strip $(ARGS)),5,0) ] && [ $$\# -gt 0 ]; }
 
 # What a shell has set for another project is not for this one.
 unexport DJANGO_SETTINGS_MODULE PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -22,7 +27,13 @@ define CHECK_PYTHON
 	}
 endef
 
-.PHONY: help demo demo-check browser browser-if-found example-test test lint check-python
+# NEWEST_PYTHON if it is given, else the first that works, first of all one that pyproject.toml names.
+IS_3_12 := import ensurepip, sys; sys.exit(sys.version_info < (3, 12))
+FIND_NEWEST = $$(versions=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
+	for python in $${NEWEST_PYTHON:-python3.13 python3.12 $$versions/3.13*/bin/python $$versions/3.12*/bin/python python3.14}; \
+	do $$python -c "$(IS_3_12)" 2>/dev/null && echo $$python && break; done)
+
+.PHONY: help demo demo-check browser browser-if-found example-test test newest-test lint check-python
 .NOTPARALLEL:
 
 help:
@@ -50,19 +61,34 @@ example-test: $(READY)
 	@env -u STRIPE_API_KEY -u STRIPE_WEBHOOK_SECRET -u STRIPE_API_BASE \
 		$(BIN)/pytest -q --ds=example_project.settings example_project/shop
 
+# What says the same in every set-up is in the first only (tests/conftest.py lists it).
 test: $(READY)
 	@$(if $(strip $(ARGS)),:,$(MAKE) --no-print-directory example-test browser-if-found)
-	@passed=0; for setup in \
+	@set --; passed=0; for setup in \
 		"TEST_DATABASE=sqlite" \
 		"TEST_DATABASE=postgresql" \
 		"TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation" \
 		"TEST_DATABASE=sqlite TEST_USE_TZ=0"; \
 	do \
-		echo "== Tests, $$setup =="; \
-		env $$setup $(BIN)/pytest -q -n auto $(ARGS) || { echo "make test: FAILED with $$setup" >&2; exit 1; }; \
-		passed=$$((passed + 1)); \
+		echo "== Tests, $$setup $$* =="; \
+		env $$setup $(BIN)/$(PYTEST) "$$@" $(ARGS) || $(NONE_OF_ARGS_HERE) || \
+			{ echo "make test: FAILED with $$setup" >&2; exit 1; }; \
+		set -- -m "not once"; passed=$$((passed + 1)); \
 	done; \
 	echo "make test: all $$passed set-ups passed"
+	@$(MAKE) --no-print-directory newest-test
+
+# Django 6.0 and newer need Python 3.12.
+newest-test: $(READY)
+	@if $(BIN)/python -c "$(IS_3_12)"; then \
+		echo "== The newest Django is what these tests ran on: $$($(BIN)/python -m django --version) =="; \
+	elif python=$(FIND_NEWEST) && [ -n "$$python" ]; then \
+		$(MAKE) --no-print-directory $(NEWEST)/ready NEWEST_PYTHON="$$python" && \
+		echo "== Tests, TEST_DATABASE=postgresql, newest Django: $$($(NEWEST)/bin/python -m django --version) ==" && \
+		env TEST_DATABASE=postgresql $(NEWEST)/bin/$(PYTEST) $(ARGS); \
+	else \
+		echo "== NOT tested on the newest Django: no Python 3.12 is found. NEWEST_PYTHON=/path/to/python names one. =="; \
+	fi
 
 lint: $(READY)
 	@echo "== ruff format =="; $(BIN)/ruff format --check .
@@ -78,4 +104,10 @@ $(READY): pyproject.toml $(if $(filter-out file,$(origin PYTHON)),| check-python
 	@echo "Making the environment in .venv; the first time takes a minute or two."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(NEWEST)/ready: pyproject.toml
+	@echo "Making the environment in $(NEWEST) with $(NEWEST_PYTHON)."
+	@$(NEWEST_PYTHON) -m venv --clear $(NEWEST)
+	@$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev-tests,drf,jinja]'
 	@touch $@

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,30 @@ from entitlements_app.testing import StripeSimulator
 from tests.delivery import SECRET
 from tests.rows import make_subscriber
 from tests.shop import Shop
+
+
+# What these say is the same in every set-up, but for the tests in them that use our database.
+ONCE = (
+    "tests/simulator/",
+    "tests/test_conf.py",
+    "tests/test_docs.py",
+    "tests/test_example_project.py",
+    "tests/test_packaging.py",
+    "tests/test_quick_start.py",
+    "tests/test_windows.py",
+)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half of a run is waiting, for servers and for locks: two workers a core."""
+    return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)  # -m chooses afterwards
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(ONCE) and not item.get_closest_marker("django_db"):
+            item.add_marker("once")
 
 
 def pytest_configure() -> None:

@@ -107,6 +107,7 @@ def test_text_of_a_row_costs_no_query(model: type[models.Model], django_assert_n
         assert str(instance) is not None
 
 
+@pytest.mark.once
 def test_a_subscriber_made_in_a_later_migration_of_its_app_needs_run_before(tmp_path: Path) -> None:
     """Documented for sites whose subscriber is not in its app's first migration: migrate from nothing."""
     app = tmp_path / "teams"
