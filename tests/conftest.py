@@ -15,7 +15,6 @@ from tests.delivery import SECRET
 from tests.rows import make_subscriber
 from tests.shop import Shop
 
-
 # What these say is the same in every set-up, but for the tests in them that use our database.
 ONCE = (
     "tests/simulator/",
@@ -29,8 +28,8 @@ ONCE = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Half of a run is waiting, for servers and for locks: two workers a core."""
-    return 2 * (os.cpu_count() or 1)
+    """Much of a run is waiting, for servers and for locks: one more than there are cores."""
+    return 1 + (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)  # -m chooses afterwards

@@ -18,7 +18,7 @@ from entitlements_app.testing.simulator.switch_board import SWITCHES
 from tests.rows import held, make_subscriber
 from tests.shop import Shop
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]  # about Stripe, not about databases
 
 ANSWERS = [(name, answer) for name, switch in SWITCHES.items() for answer in switch.answers] + [
     ("granting", {"active", "trialing"}),

@@ -1,0 +1,155 @@
+"""What `pip install django-stripe-entitlements` brings: built, installed without extras in an empty venv, and used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = {"entitlements_app.jinja": "jinja2", "entitlements_app.contrib.rest_framework": "rest_framework"}
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    # -I of the Pythons below keeps this checkout and the shell's variables out.
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Built:
+    wheel: Path
+    sdist: Path
+
+    def names(self) -> set[str]:
+        return set(zipfile.ZipFile(self.wheel).namelist())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The sdist, and the wheel made of it: what is missing in the first cannot be in the second."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return Built(wheel, sdist)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A new project of somebody who has installed the wheel and nothing else."""
+
+    folder: Path
+    interpreter: Path
+
+    def python(self, *arguments: str) -> str:
+        return run(self.interpreter, "-I", "-W", "error", *arguments, cwd=self.folder)
+
+    def manage(self, *arguments: str) -> str:
+        return self.python(str(self.folder / "manage.py"), *arguments)
+
+
+@pytest.fixture(scope="module")
+def site(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    folder = tmp_path_factory.mktemp("site")
+    site = Site(folder, folder / "venv" / "bin" / "python")
+    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    run(site.interpreter, "-I", "-m", "pip", "install", "--quiet", "--prefer-binary", built.wheel, cwd=folder)
+    site.python("-m", "django", "startproject", "mysite", ".")
+    with (folder / "mysite" / "settings.py").open("a") as settings:
+        settings.write(
+            "INSTALLED_APPS += ['entitlements_app']\n"
+            "MIDDLEWARE += ['entitlements_app.middleware.EntitlementsMiddleware']\n"
+            "ENTITLEMENTS_STRIPE_API_KEY, ENTITLEMENTS_WEBHOOK_SECRETS = 'sk_test_x', ['whsec_x']\n"
+        )
+    (folder / "mysite" / "urls.py").write_text(
+        "from django.urls import include, path\nurlpatterns = [path('stripe/', include('entitlements_app.urls'))]\n"
+    )
+    return site
+
+
+def test_every_file_of_the_app_is_in_the_wheel_and_nothing_else(built: Built) -> None:
+    app = {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "entitlements_app").rglob("*")
+        if file.is_file() and file.suffix != ".pyc"
+    }
+
+    assert {name for name in built.names() if ".dist-info/" not in name} == app
+    assert {"entitlements_app/py.typed", "entitlements_app/migrations/0001_initial.py"} <= app
+    assert "entitlements_app/testing/simulator/parameters.json" in app
+
+
+def test_both_licences_go_with_it(built: Built) -> None:
+    licences = {name.partition("/licenses/")[2] for name in built.names() if "/licenses/" in name}
+
+    assert licences == set(PROJECT["license-files"])
+
+
+def test_the_metadata_says_what_it_needs(built: Built) -> None:
+    with zipfile.ZipFile(built.wheel) as wheel:
+        [name] = [name for name in built.names() if name.endswith(".dist-info/METADATA")]
+        metadata = HeaderParser().parsestr(wheel.read(name).decode())
+    needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+
+    assert (metadata["Name"], metadata["Version"]) == (PROJECT["name"], PROJECT["version"])
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert needed == ["django>=5.2", "stripe>=12.5"]
+    assert {"drf", "jinja", "testing"} <= set(metadata.get_all("Provides-Extra", []))
+    assert metadata["Description-Content-Type"] == "text/markdown"
+
+
+def test_the_sdist_has_what_the_tests_need(built: Built) -> None:
+    with tarfile.open(built.sdist) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+
+    assert {"LICENSE", "Makefile", "manage.py", "pyproject.toml", "tests/settings.py", "README.md"} <= names
+    assert {"docs/quick-start.md", "example_project/settings.py"} <= names
+
+
+def test_a_new_project_with_the_wheel_is_in_order(site: Site) -> None:
+    site.manage("check", "--fail-level", "WARNING")
+    site.manage("makemigrations", "--check", "--dry-run")
+    site.manage("migrate")
+
+    assert "[X] 0001_initial" in site.manage("showmigrations", "entitlements_app")
+    assert site.manage("check", "--database", "default", "--fail-level", "WARNING").startswith("System check")
+
+
+def test_every_module_can_be_imported_without_extras_but_those_that_are_one(site: Site) -> None:
+    site.python(
+        "-c",
+        "import sys; sys.path.insert(0, '.')\n"
+        "import os; os.environ['DJANGO_SETTINGS_MODULE'] = 'mysite.settings'\n"
+        "import django, importlib, pkgutil; django.setup()\n"
+        "import entitlements_app; assert 'site-packages' in entitlements_app.__file__\n"
+        "missing = {}\n"
+        "modules = list(pkgutil.walk_packages(entitlements_app.__path__, 'entitlements_app.', onerror=lambda _: None))\n"
+        "assert len(modules) > 40, modules\n"
+        "for module in modules:\n"
+        "    if module.name.endswith('.__main__'): continue\n"
+        "    try: importlib.import_module(module.name)\n"
+        "    except ImportError as error: missing[module.name] = error.name.partition('.')[0]\n"
+        f"assert missing == {EXTRAS | {'entitlements_app.testing.pytest_plugin': 'pytest'}!r}, missing\n",
+    )
+
+
+def test_the_template_tags_render(site: Site) -> None:
+    site.manage("migrate")
+    template = "{% load entitlements %}{% entitled 'sso' %}yes{% else %}no{% endentitled %}"
+    code = (
+        "from django.contrib.auth.models import AnonymousUser; from django.template import engines\n"
+        "from django.test import RequestFactory\n"
+        "request = RequestFactory().get('/'); request.user = AnonymousUser()\n"
+        f'print(engines["django"].from_string("{template}").render({{}}, request))'
+    )
+
+    assert site.manage("shell", "--no-imports", "--command", code).strip() == "no"
