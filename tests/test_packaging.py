@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -19,8 +20,9 @@ EXTRAS = {"entitlements_app.jinja": "jinja2", "entitlements_app.contrib.rest_fra
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    # -I of the Pythons below keeps this checkout and the shell's variables out.
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    # -I of the Pythons below keeps this checkout and PYTHON… out; pytest-django sets the other one.
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -54,7 +56,8 @@ class Site:
         return run(self.interpreter, "-I", "-W", "error", *arguments, cwd=self.folder)
 
     def manage(self, *arguments: str) -> str:
-        return self.python(str(self.folder / "manage.py"), *arguments)
+        # Not isolated: a script's own folder is where it finds its project.
+        return run(self.interpreter, "-E", "-s", "-W", "error", "manage.py", *arguments, cwd=self.folder)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +135,8 @@ def test_every_module_can_be_imported_without_extras_but_those_that_are_one(site
         "import django, importlib, pkgutil; django.setup()\n"
         "import entitlements_app; assert 'site-packages' in entitlements_app.__file__\n"
         "missing = {}\n"
-        "modules = list(pkgutil.walk_packages(entitlements_app.__path__, 'entitlements_app.', onerror=lambda _: None))\n"
+        "walk = pkgutil.walk_packages(entitlements_app.__path__, 'entitlements_app.', onerror=lambda _: None)\n"
+        "modules = list(walk)\n"
         "assert len(modules) > 40, modules\n"
         "for module in modules:\n"
         "    if module.name.endswith('.__main__'): continue\n"
