@@ -19,6 +19,7 @@ from . import conf, known_features
 from .event_loop import in_event_loop
 from .models import ActiveEntitlement
 from .subscribers import subscriber_key
+from .swallowed import noted
 
 
 class Entitlements:
@@ -41,14 +42,14 @@ class Entitlements:
 
     def has_all(self, *keys: str) -> bool:
         """Whether each of these lookup keys is held. Raises `TypeError` for no keys, or what is not a key."""
-        check_keys(keys)
+        keys = check_keys(keys)
         answer = self._read()
         missing = [key for key in keys if not answer._holds(key)]  # all of them: each unknown key is reported
         return not missing
 
     def has_any(self, *keys: str) -> bool:
         """Whether one of these lookup keys is held. Raises `TypeError` for no keys, or what is not a key."""
-        check_keys(keys)
+        keys = check_keys(keys)
         answer = self._read()
         held = [key for key in keys if answer._holds(key)]
         return bool(held)
@@ -58,17 +59,19 @@ class Entitlements:
             raise AttributeError(name)
         return self._read()._holds(name)
 
+    @noted
     def __getitem__(self, key: str) -> bool:
-        check_keys((key,))
+        (key,) = check_keys((key,))
         return self._read()._holds(key)
 
     def __contains__(self, key: object) -> bool:
-        check_keys((key,))
-        return self._read()._holds(str(key))
+        return self[key]  # type: ignore[index]  # it says what is no key
 
+    @noted
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._read()._keys))
 
+    @noted
     def __len__(self) -> int:
         return len(self._read()._keys)
 
@@ -108,6 +111,7 @@ class Answer(Entitlements):
         return f"<Entitlements: {', '.join(self) or 'none'}>"
 
 
+@noted
 def get_entitlements(subscriber: object) -> Entitlements:
     """What this subscriber is entitled to now, in the configured mode. `None` and anonymous users hold nothing.
 
@@ -158,10 +162,16 @@ def refuse_in_event_loop(remedy: str) -> None:
         raise SynchronousOnlyOperation(remedy)
 
 
-def check_keys(keys: tuple[object, ...]) -> None:
-    """Raise `TypeError` unless these are lookup keys, and at least one: all of nothing would be true."""
+def check_keys(keys: tuple[object, ...]) -> tuple[str, ...]:
+    """These lookup keys as plain texts, where members of an `Enum` of texts were given.
+
+    Raises `TypeError` unless all are keys, and there is at least one: all of nothing would be true.
+    """
     if not keys:
         raise TypeError("Name at least one lookup key.")
     for key in keys:
         if not isinstance(key, str) or not key:
-            raise TypeError(f"A lookup key is a text that is not empty, not {key!r}.")
+            quotes = " Are its quotes missing?" if key is None or key == "" else ""
+            raise TypeError(f"A lookup key is a text that is not empty, not {key!r}.{quotes}")
+    # Not `str(key)`, which for a member of `class Key(str, Enum)` is "Key.MEMBER".
+    return tuple(str.__str__(key) for key in keys)

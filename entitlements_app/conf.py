@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from inspect import signature
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
@@ -31,6 +32,10 @@ NAMES = (
     "ENTITLEMENTS_CONFIRM_EVERY",
 )
 
+_NOT_DENIED = (
+    "ENTITLEMENTS_DENIED is neither the dotted path of a function that can be imported, nor a URL that begins with "
+    "/ or https://, nor the name of one."
+)
 _TEST_PREFIXES = ("sk_test_", "rk_test_")
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
 _STRIPE_RATES = (0.01, 10_000)
@@ -149,29 +154,39 @@ def denied() -> Callable[..., Any] | str | None:
     if value is None:
         return None
     if isinstance(value, Promise):  # reverse_lazy
-        return str(value)
+        return _denied_url(value)
     if not isinstance(value, str) or not value.strip():
         raise ImproperlyConfigured("ENTITLEMENTS_DENIED must be a dotted path, a URL, the name of one, or None.")
+    if "." in value and all(part.isidentifier() for part in value.split(".")):
+        return _denied_function(value)
+    return _denied_url(value)
+
+
+def _denied_function(path: str) -> Callable[..., Any]:
     try:
-        function = import_string(value)
+        function = import_string(path)
     except ImportError as error:
-        return _denied_url(value, error)
+        raise ImproperlyConfigured(_NOT_DENIED) from error
     if not callable(function):
         raise ImproperlyConfigured("ENTITLEMENTS_DENIED names something that cannot be called.")
+    try:
+        signature(function).bind("request", "missing")
+    except TypeError as error:
+        raise ImproperlyConfigured(
+            "ENTITLEMENTS_DENIED names a function that does not take (request, missing)."
+        ) from error
     return function  # type: ignore[no-any-return]
 
 
-def _denied_url(value: str, error: ImportError) -> str:
+def _denied_url(value: str | Promise) -> str:
     try:
-        url = resolve_url(value)
-    except NoReverseMatch:
-        url = ""
-    # `resolve_url` takes any text with a dot for a URL, a mistyped dotted path as well.
-    if not url or (url == value and all(part.isidentifier() for part in value.split("."))):
-        raise ImproperlyConfigured(
-            "ENTITLEMENTS_DENIED is neither the dotted path of a function that can be imported, nor a URL, "
-            "nor the name of one."
-        ) from error
+        url = resolve_url(str(value))
+        parts = urlsplit(url)
+    except (NoReverseMatch, ValueError) as error:
+        raise ImproperlyConfigured(_NOT_DENIED) from error
+    # `resolve_url` takes any text with a dot or a slash for a URL.
+    if not (url.startswith("/") or (parts.scheme in ("http", "https") and parts.netloc)):
+        raise ImproperlyConfigured(_NOT_DENIED)
     return url
 
 

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 
 from .denials import deny
 from .gated_urls import gate_included, is_included
+from .private_responses import keep_private
 from .request_entitlements import aget_request_entitlements, get_request_entitlements
 from .requirements import Requirement
 
@@ -22,9 +23,12 @@ def entitlement_required(*keys: str, any: bool = False) -> Callable[[_Gated], _G
 
     Goes on a view, sync or async, or around a whole include:
     `path("reports/", entitlement_required("reports")(include("shop.reports.urls")))`.
-    Anonymous visitors are sent to log in; for others `ENTITLEMENTS_DENIED` decides, 403 unless it is set. Raises
-    `TypeError` at once for no keys, and for a class, which `EntitlementRequiredMixin` is for.
+    Anonymous visitors are sent to log in; for others `ENTITLEMENTS_DENIED` decides, 403 unless it is set. Responses are
+    marked private to the visitor, unless the view marks its own public. Raises `TypeError` at once for no keys, and for
+    a class, which `EntitlementRequiredMixin` is for.
     """
+    if len(keys) == 1 and callable(keys[0]):
+        raise TypeError('entitlement_required needs a lookup key: @entitlement_required("premium_support").')
     requirement = Requirement(keys, any)
 
     def decorate(target: Any) -> Any:
@@ -47,13 +51,13 @@ def _gate(view: Callable[..., Any], requirement: Requirement) -> Callable[..., A
         async def gated_async(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
             missing = requirement.missing_from(await aget_request_entitlements(request))
             if missing:
-                return await sync_to_async(deny)(request, missing)
-            return await view(request, *args, **kwargs)
+                return keep_private(await sync_to_async(deny)(request, missing))
+            return keep_private(await view(request, *args, **kwargs))
 
         return wraps(view)(gated_async)
 
     def gated(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         missing = requirement.missing_from(get_request_entitlements(request))
-        return deny(request, missing) if missing else view(request, *args, **kwargs)
+        return keep_private(deny(request, missing) if missing else view(request, *args, **kwargs))
 
     return wraps(view)(gated)

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 HOLD_SECONDS = 60.0
 
+_REPORTED_AT_MOST = 1000  # keys in a process: a site may ask for what its visitors type
+
 
 @dataclass(frozen=True)
 class _Catalogue:
@@ -44,10 +46,11 @@ def report_unless_known(key: str, *, livemode: bool) -> None:
     """Do what `ENTITLEMENTS_UNKNOWN_FEATURE` says if no feature has this lookup key.
 
     `"raise"` raises `UnknownFeature`, and logs, because Django's templates swallow what is raised inside `not`, `and`
-    and `or`. `"warn"` logs once for each key and process. Costs no query for a key known within `HOLD_SECONDS`.
+    and `or`. `"warn"` logs once for each key and process, of at most a thousand keys. Costs no query for a key known
+    within `HOLD_SECONDS`.
     """
     policy = conf.unknown_feature()
-    if policy == "ignore" or (policy == "warn" and (livemode, key) in _reported):
+    if policy == "ignore" or (policy == "warn" and _has_been_reported(livemode, key)):
         return
     catalogue = _held.get(livemode)
     if not (catalogue and catalogue.is_fresh() and catalogue.explains(key)) and not in_event_loop():
@@ -63,6 +66,10 @@ def report_unless_known(key: str, *, livemode: bool) -> None:
         raise UnknownFeature(message)
     _reported.add((livemode, key))
     logger.warning("%s", message)
+
+
+def _has_been_reported(livemode: bool, key: str) -> bool:
+    return (livemode, key) in _reported or len(_reported) >= _REPORTED_AT_MOST
 
 
 def prepare(*, livemode: bool) -> None:

@@ -9,8 +9,10 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.contrib.auth.mixins import AccessMixin
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.views import View
 
 from .denials import deny_signed_in, is_signed_in, missing_error
+from .private_responses import keep_private
 from .request_entitlements import aget_request_entitlements, get_request_entitlements
 from .requirements import Requirement, declared
 
@@ -22,7 +24,9 @@ class EntitlementRequiredMixin(AccessMixin):
     view's own base class, sync or async. Anonymous visitors are sent to log in; for others `ENTITLEMENTS_DENIED`
     decides, 403 unless it is set. `AccessMixin`'s hooks work: `login_url`, `redirect_field_name`,
     `permission_denied_message`, `raise_exception` (403 for all), `handle_no_permission()`, which finds the missing keys
-    in `self.entitlements_missing`. A view that declares nothing raises `ImproperlyConfigured`.
+    in `self.entitlements_missing`. Responses are marked private to the visitor, unless the view marks its own public. A
+    view that declares nothing raises `ImproperlyConfigured`; a class that has the mixin on the right of its base, where
+    it would guard nothing, raises `TypeError` when it is written.
     """
 
     entitlement_required: str | tuple[str, ...] | None = None
@@ -30,6 +34,15 @@ class EntitlementRequiredMixin(AccessMixin):
     entitlements_missing: tuple[str, ...] = ()
     view_is_async: bool
     request: HttpRequest
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        ancestors = cls.__mro__
+        if View in ancestors and ancestors.index(View) < ancestors.index(EntitlementRequiredMixin):
+            raise TypeError(
+                f"{cls.__name__} would be open to everyone: EntitlementRequiredMixin goes left of the view's base "
+                f"class, as in class {cls.__name__}(EntitlementRequiredMixin, View)."
+            )
 
     def get_entitlement_required(self) -> str | tuple[str, ...] | None:
         """What is required of this request. Override it to decide at the time of the request."""
@@ -41,8 +54,8 @@ class EntitlementRequiredMixin(AccessMixin):
             return self._adispatch(requirement, request, *args, **kwargs)
         self.entitlements_missing = requirement.missing_from(get_request_entitlements(request))
         if self.entitlements_missing:
-            return self.handle_no_permission()
-        return super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+            return keep_private(self.handle_no_permission())
+        return keep_private(super().dispatch(request, *args, **kwargs))  # type: ignore[misc]
 
     async def _adispatch(self, requirement: Requirement, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         self.entitlements_missing = requirement.missing_from(await aget_request_entitlements(request))
@@ -52,10 +65,12 @@ class EntitlementRequiredMixin(AccessMixin):
             response = self.handle_no_permission()
         else:
             response = await sync_to_async(self.handle_no_permission)()
-        return await response if isawaitable(response) else response
+        return keep_private(await response if isawaitable(response) else response)
 
     def handle_no_permission(self) -> HttpResponseBase:  # type: ignore[override]
-        """The answer to a visitor who lacks `self.entitlements_missing`."""
+        """The answer to a visitor who lacks `self.entitlements_missing`, or whom another mixin turns away."""
+        if not self.entitlements_missing:
+            return super().handle_no_permission()
         if self.raise_exception:
             raise missing_error(self.entitlements_missing, str(self.get_permission_denied_message()))
         if is_signed_in(self.request):

@@ -33,25 +33,31 @@ class _OfRequest(Entitlements):
     def _read(self) -> Answer:
         return _of_request(self._request)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _OfRequest, (self._request,)  # of a copied or unpickled request: that copy's
+
     def __repr__(self) -> str:
         return "<Entitlements of a request>"
 
 
-def get_request_entitlements(request: HttpRequest) -> Entitlements:
+def get_request_entitlements(request: Any) -> Entitlements:
     """The answer for the request's subscriber: no query before it is asked, one for each user object after that.
 
     The subscriber is what `ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST` says, else the signed-in, active user. Asking raises
     `ImproperlyConfigured` if that is no subscriber, or if the site's function fails.
+
+    Raises `TypeError` for what is neither Django's request nor a wrapper of one, as Django REST framework's is.
     """
-    return _OfRequest(request)
+    return _OfRequest(_checked(request))
 
 
-async def aget_request_entitlements(request: HttpRequest) -> Entitlements:
+async def aget_request_entitlements(request: Any) -> Entitlements:
     """The same for async code, read at once; the sync spelling then has its answer without a query."""
+    request = _checked(request)
     user = getattr(request, "user", None)
     memo = _memo(request, user)
     if memo is None:
-        memo = _remember(request, user, await _ask_async(request))
+        memo = _remember(request, user, await _ask_async(request, user))
     return memo
 
 
@@ -63,6 +69,16 @@ def share_request_entitlements(asked: Any, also: HttpRequest) -> None:
         _remember(also, user, memo)
 
 
+def _checked(request: Any) -> HttpRequest:
+    # Anything else that has a `user` would be taken for that user's own visit.
+    if isinstance(request, HttpRequest) or isinstance(getattr(request, "_request", None), HttpRequest):
+        return request  # type: ignore[no-any-return]
+    raise TypeError(
+        f"A gate needs the request, and got {type(request).__name__}. In a template: give what is called `request` "
+        "there another name. On a method of a class: use EntitlementRequiredMixin, or method_decorator."
+    )
+
+
 def _of_request(request: HttpRequest) -> Answer:
     user = getattr(request, "user", None)
     memo = _memo(request, user)
@@ -70,26 +86,26 @@ def _of_request(request: HttpRequest) -> Answer:
         refuse_in_event_loop(
             "request.entitlements has not been read yet, and this is async code: "
             "`await request.aentitlements()` first, in the view. "
-            "Before an async class-based view goes EntitlementRequiredMixin, not a decorator on its dispatch."
+            "If an async class-based view is gated by a decorator on its dispatch, use EntitlementRequiredMixin."
         )
         with _no_swallowing():
-            answer = read(_subscriber_of(request))
+            answer = read(_subscriber_of(request, user))
         memo = _remember(request, user, answer)
     return memo
 
 
-async def _ask_async(request: HttpRequest) -> Answer:
+async def _ask_async(request: HttpRequest, user: Any) -> Answer:
     function = conf.subscriber_from_request()
     with _no_swallowing():
         if function is not None and iscoroutinefunction(function):
             return await sync_to_async(read_ahead)(await function(request))
-        return await sync_to_async(lambda: read_ahead(_subscriber_of(request)))()
+        return await sync_to_async(lambda: read_ahead(_subscriber_of(request, user)))()
 
 
-def _subscriber_of(request: HttpRequest) -> object:
+def _subscriber_of(request: HttpRequest, user: Any) -> object:
+    # The user whom the answer is remembered for: `request.user` may be another by the time this thread looks.
     function = conf.subscriber_from_request()
     if function is None:
-        user = getattr(request, "user", None)
         return user if user is not None and user.is_authenticated and user.is_active else None
     return (async_to_sync(function) if iscoroutinefunction(function) else function)(request)
 

@@ -15,13 +15,18 @@ class MalformedRequirement(ImproperlyConfigured, TypeError):
 
 @dataclass(frozen=True)
 class Requirement:
-    """All of these lookup keys, or with `any` one of them. Raises `TypeError` for no keys, or what is not a key."""
+    """All of these lookup keys, or with `any` one of them.
+
+    Raises `TypeError` for no keys, for what is not a key, and for an `any` that is not `True` or `False`.
+    """
 
     keys: tuple[str, ...]
     any: bool = False
 
     def __post_init__(self) -> None:
-        check_keys(self.keys)
+        object.__setattr__(self, "keys", check_keys(self.keys))
+        if not isinstance(self.any, bool):
+            raise TypeError(f"any is True or False, not {self.any!r}. Lookup keys stand side by side, before it.")
 
     def missing_from(self, entitlements: Entitlements) -> tuple[str, ...]:
         """The keys that lack, of which with `any` one would do. Empty: the requirement is met."""
@@ -38,15 +43,16 @@ def declared(view: object, required: object, *, any: bool = False) -> Requiremen
     name = type(view).__name__
     if required is None:
         raise ImproperlyConfigured(
-            f"{name} is gated and does not say on what. Set entitlement_required to a lookup key, "
-            'or a tuple of them: entitlement_required = "premium_support".'
+            f"{name} is gated and does not say on what. Set entitlement_required to a lookup key, or a tuple of "
+            'them: entitlement_required = "premium_support". For a function view: HasEntitlement.of("premium_support").'
         )
     keys = (required,) if isinstance(required, str) else required
     if not isinstance(keys, tuple):
         raise MalformedRequirement(
-            f"{name}.entitlement_required must be a lookup key or a tuple of them, not a {type(keys).__name__}."
+            f"{name}: what is required (entitlement_required) must be a lookup key or a tuple of them, "
+            f"not a {type(keys).__name__}."
         )
     try:
         return Requirement(keys, any)
     except TypeError as error:
-        raise MalformedRequirement(f"{name}.entitlement_required: {error}") from error
+        raise MalformedRequirement(f"{name}: what is required (entitlement_required): {error}") from error

@@ -30,10 +30,9 @@ def check_middleware(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
             )
         ]
     authentication = _first(AuthenticationMiddleware, classes)
-    site_tells = getattr(settings, "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", None) is not None
-    if authentication is None and site_tells:
-        return []
-    if authentication is None or authentication > ours:
+    if authentication is None:
+        return _no_authentication()
+    if authentication > ours:
         return [
             Error(
                 "EntitlementsMiddleware must come after AuthenticationMiddleware, which says who asks.",
@@ -43,6 +42,20 @@ def check_middleware(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+def _no_authentication() -> list[CheckMessage]:
+    if getattr(settings, "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", None) is not None:
+        return []
+    return [
+        Warning(
+            "AuthenticationMiddleware is not in MIDDLEWARE. Unless a middleware of yours sets request.user before "
+            "EntitlementsMiddleware, gates take every visitor for anonymous.",
+            hint='Add "django.contrib.auth.middleware.AuthenticationMiddleware", or set '
+            "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST. If your own middleware does it, silence this.",
+            id="entitlements_app.W011",
+        )
+    ]
 
 
 def check_backends(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
@@ -81,13 +94,16 @@ def check_webhook_url(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_label(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    message = (
+        "{} has the app label {!r}, which EntitlementsBackend answers permissions for: "
+        "a lookup key like change_invoice {} a permission on its models."
+    )
+    hint = "Give that app another label, or do not use EntitlementsBackend."
+    is_used = _first(EntitlementsBackend, _imported(settings.AUTHENTICATION_BACKENDS)) is not None
     return [
-        Warning(
-            f"{app.name} has the app label {LABEL!r}, which EntitlementsBackend answers permissions for: "
-            "a lookup key like change_invoice would be a permission on its models.",
-            hint="Give that app another label, or do not use EntitlementsBackend.",
-            id="entitlements_app.W005",
-        )
+        Error(message.format(app.name, LABEL, "is"), hint=hint, id="entitlements_app.E013")
+        if is_used
+        else Warning(message.format(app.name, LABEL, "would be"), hint=hint, id="entitlements_app.W005")
         for app in apps.get_app_configs()
         if app.label == LABEL
     ]

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import BaseHandler, HTTPCookieProcessor, OpenerDirector, ProxyHandler, Request, build_opener
+
+from example_project.free_ports import free_port
 
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 START_SECONDS = 30
@@ -296,7 +297,7 @@ def running_demo(folder: Path, **more: str) -> Iterator[Demo]:
 
     It is the one with a simulated Stripe, whatever account the shell has set, unless `more` of the environment says so.
     """
-    port, stripe_port = _free_ports()
+    port, stripe_port = free_port(), free_port()
     outside = {name: value for name, value in os.environ.items() if name not in OF_AN_ACCOUNT}
     environment = outside | {
         "PORT": str(port),
@@ -317,13 +318,6 @@ def running_demo(folder: Path, **more: str) -> Iterator[Demo]:
             yield demo
         finally:
             demo.stop()
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _wait_until_open(process: subprocess.Popen[bytes], log: Path) -> None:

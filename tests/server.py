@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from urllib.request import urlopen
 from django.db import connection
 
 from entitlements_app.testing import StripeSimulator
+from example_project.free_ports import free_port
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,9 +24,7 @@ class Server:
     """Start it, kill it, start it again: it keeps its address."""
 
     def __init__(self, stripe: StripeSimulator) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._env = os.environ | {
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "TEST_SERVER_DATABASE": str(connection.settings_dict["NAME"]),

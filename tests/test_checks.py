@@ -12,6 +12,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.urls import reverse_lazy
 
 from entitlements_app.middleware import EntitlementsMiddleware
 from entitlements_app.models import Feature
@@ -69,6 +70,15 @@ def test_a_site_that_is_set_up_well_hears_nothing() -> None:
         ("ENTITLEMENTS_UNKNOWN_FEATURE", "raise", []),
         ("ENTITLEMENTS_DENIED", "shop.views.hush", ["E008"]),
         ("ENTITLEMENTS_DENIED", "no-such-page", ["E008"]),
+        ("ENTITLEMENTS_DENIED", "../plans/", ["E008"]),
+        ("ENTITLEMENTS_DENIED", "./plans/", ["E008"]),
+        ("ENTITLEMENTS_DENIED", "plans.html", ["E008"]),
+        ("ENTITLEMENTS_DENIED", "mailto:sales@example.com", ["E008"]),
+        ("ENTITLEMENTS_DENIED", "javascript:alert(1)", ["E008"]),
+        ("ENTITLEMENTS_DENIED", "https:///plans", ["E008"]),
+        ("ENTITLEMENTS_DENIED", "tests.test_checks.found", ["E008"]),
+        ("ENTITLEMENTS_DENIED", reverse_lazy("no-such-page"), ["E008"]),
+        ("ENTITLEMENTS_DENIED", reverse_lazy("plans"), []),
         ("ENTITLEMENTS_DENIED", "plans", []),
         ("ENTITLEMENTS_DENIED", "/plans/", []),
         ("ENTITLEMENTS_DENIED", "https://shop.example.com/plans", []),
@@ -79,7 +89,7 @@ def test_a_site_that_is_set_up_well_hears_nothing() -> None:
         ("ENTITLEMENTS_WEBHOOK_SECRET", "whsec_hush", ["W008"]),
         ("ENTITLEMENTS_WHATEVER", "hush", ["W008"]),
         ("MIDDLEWARE", [MIDDLEWARE, AUTHENTICATION], ["E011"]),
-        ("MIDDLEWARE", [MIDDLEWARE], [] if BY_ORGANISATION else ["E011"]),
+        ("MIDDLEWARE", [MIDDLEWARE], [] if BY_ORGANISATION else ["W011"]),
         ("MIDDLEWARE", [AUTHENTICATION, MIDDLEWARE], []),
         ("MIDDLEWARE", [AUTHENTICATION, "tests.test_checks.TheirMiddleware"], []),
         ("MIDDLEWARE", [AUTHENTICATION, "tests.nowhere.Middleware", MIDDLEWARE], []),
@@ -129,12 +139,14 @@ def test_a_subscriber_model_that_is_not_installed_is_named(settings: Any) -> Non
         get_subscriber_model()
 
 
-def test_an_app_with_the_label_of_the_permissions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_app_with_the_label_of_the_permissions(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     import tests.testapp
 
     config = AppConfig("their.entitlements", tests.testapp)
     assert config.label == "entitlements"
     monkeypatch.setitem(apps.app_configs, "entitlements", config)
+    assert found() == ["E013"], "then a lookup key is a permission on that app's models"
+    settings.AUTHENTICATION_BACKENDS = [MODEL_BACKEND]
     assert found() == ["W005"]
 
 

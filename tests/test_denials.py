@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth.mixins import LoginRequiredMixin, PermissionRequiredMixin
 from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.test import Client, RequestFactory
+from django.test import AsyncClient, Client, RequestFactory
 from django.urls import reverse_lazy
 from django.views import View
+from django.views.generic import TemplateView
 
 from entitlements_app.exceptions import EntitlementMissing, EntitlementsError
 from entitlements_app.mixins import EntitlementRequiredMixin
@@ -77,6 +79,15 @@ def test_a_page_on_another_host_gets_the_whole_url_and_keeps_its_query(settings:
     location = client.get("/guarding/decorated/").headers["Location"]
     here = "http%3A//testserver/guarding/decorated/"
     assert location == f"https://shop.example.com/buy?ref=app&feature={KEY}&next={here}#plans"
+
+
+def test_another_scheme_or_port_is_another_host(settings: Any) -> None:
+    for named in ("https://testserver/buy/", "http://testserver:8443/buy/"):
+        settings.ENTITLEMENTS_DENIED = named
+        location = asked(Wants, unlinked()).headers["Location"]
+        assert location.endswith("&next=http%3A//testserver/page/")
+    settings.ENTITLEMENTS_DENIED = "http://testserver/buy/"
+    assert asked(Wants, unlinked()).headers["Location"].endswith("&next=/page/")
 
 
 def asked(view: type[EntitlementRequiredMixin], user: Any) -> HttpResponse:
@@ -174,19 +185,66 @@ def test_what_is_required_can_depend_on_the_request() -> None:
         Page.as_view()(request)
 
 
-@over_both
-def test_an_unknown_method_is_refused_as_django_does_it(served_by: Any) -> None:
+@pytest.mark.parametrize("gate", ["mixin", "mixin-async"])
+def test_an_unknown_method_is_refused_as_django_does_it(gate: str) -> None:
     user = visitor_of(subscriber_with(KEY))
-    client = Client()
-    client.force_login(user)
-    assert client.put("/guarding/mixin/").status_code == client.put("/guarding/mixin-async/").status_code == 405
+    for client in (Client(), AsyncClient()):
+        client.force_login(user)
+        put = async_to_sync(client.put) if isinstance(client, AsyncClient) else client.put
+        assert put(f"/guarding/{gate}/").status_code == 405
+
+
+# --- among other mixins and bases
+
+
+class Staff(PermissionRequiredMixin, Wants):
+    permission_required = "auth.change_user"
+
+
+def test_what_another_mixin_refuses_is_its_refusal_and_nothing_to_buy(settings: Any) -> None:
+    """Whoever has paid and lacks a permission is not sent to the plans."""
+    settings.ENTITLEMENTS_DENIED = "plans"
+    user = visitor_of(subscriber_with("a", "b", "c"))
+    with pytest.raises(PermissionDenied) as caught:
+        asked(Staff, user)
+    assert not isinstance(caught.value, EntitlementMissing)
+    assert asked(Staff, AnonymousUser()).headers["Location"] == "/login/?next=/page/"
+    with pytest.raises(PermissionDenied):
+        asked(type("Strict", (Staff,), {"raise_exception": True}), AnonymousUser())
+
+
+def test_a_mixin_that_would_guard_nothing_is_an_error_where_it_is_written() -> None:
+    with pytest.raises(
+        TypeError, match=r"Open would be open to everyone.*class Open\(EntitlementRequiredMixin, View\)"
+    ):
+
+        class Open(View, EntitlementRequiredMixin):  # type: ignore[misc]
+            entitlement_required = KEY
+
+    with pytest.raises(TypeError, match="Listed would be open"):
+
+        class Listed(TemplateView, EntitlementRequiredMixin):
+            entitlement_required = KEY
+
+
+def test_a_mixin_of_the_site_on_top_of_ours_may_stand_alone() -> None:
+    class Pro(EntitlementRequiredMixin):
+        entitlement_required = KEY
+
+    class Page(LoginRequiredMixin, Pro, gates.Plain):
+        pass
+
+    assert asked(Page, visitor_of(subscriber_with(KEY))).status_code == 200
+    with pytest.raises(EntitlementMissing):
+        asked(Page, unlinked())
 
 
 # --- a wrong setting
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "nowhere", "shop.views.upgarde", "tests.settings.SECRET_KEY", 5, sell, ["plans"]]
+    "wrong",
+    ["", "nowhere", "shop.views.upgarde", "tests.settings.SECRET_KEY", 5, sell, ["plans"], "../plans/", "mailto:a@b.c"],
 )
 def test_a_wrong_setting_is_an_error_for_who_is_denied_and_opens_nothing(wrong: Any, settings: Any) -> None:
     settings.ENTITLEMENTS_DENIED = wrong

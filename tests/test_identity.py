@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import pickle
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, PermissionDenied
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template import engines
 from django.test import Client, RequestFactory
 from django.utils.functional import SimpleLazyObject
+from django.views import View
 
 from entitlements_app.access import ahas_entitlement, get_entitlements, has_entitlement
 from entitlements_app.middleware import EntitlementsMiddleware
@@ -27,8 +31,12 @@ pytestmark = pytest.mark.django_db
 def request_of(user: Any) -> Any:
     request = RequestFactory().get("/")
     request.user = user
-    EntitlementsMiddleware(lambda request: None)(request)  # type: ignore[arg-type,return-value]
+    EntitlementsMiddleware(answers_nothing)(request)
     return request
+
+
+def answers_nothing(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
 
 
 def test_impersonation_in_the_middle_of_a_request_is_asked_about_again() -> None:
@@ -93,6 +101,23 @@ def test_an_async_gate_asks_the_request_s_user_and_not_the_session_s() -> None:
 
 
 @pytest.mark.skipif(BY_ORGANISATION, reason="about the default subscriber, the user")
+def test_a_user_there_for_a_moment_is_not_whom_the_answer_is_about() -> None:
+    """Impersonation begins and ends while an async look-up waits for its thread."""
+    payer, other = entitled(), unlinked()
+
+    async def story() -> tuple[bool, bool]:
+        request = request_of(other)
+        asking = asyncio.ensure_future(request.aentitlements())
+        await asyncio.sleep(0)  # it has begun
+        request.user = payer
+        await sync_to_async(lambda: None)()  # its thread has looked
+        request.user = other
+        return (await asking)[KEY], (await request.aentitlements())[KEY]
+
+    assert async_to_sync(story)() == (False, False)
+
+
+@pytest.mark.skipif(BY_ORGANISATION, reason="about the default subscriber, the user")
 @pytest.mark.parametrize("gate", ["decorated", "decorated_async"])
 def test_a_request_without_any_user_is_an_anonymous_visitor_s(gate: str) -> None:
     request = RequestFactory().get("/")
@@ -116,6 +141,77 @@ def test_a_user_kept_signed_in_although_inactive_holds_nothing(settings: Any) ->
     assert client.get("/saying/attribute/").content == b"closed"
     assert client.get("/guarding/decorated/").status_code == 403
     assert client.get("/guarding/mixin/").status_code == 403
+
+
+# --- copies of a request
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda request: pickle.loads(pickle.dumps(request))])
+def test_a_deep_copy_answers_for_its_own_user(copied: Any) -> None:
+    """As for a task queue, or a page that is rendered once more."""
+    payer, other = entitled(), unlinked()
+    request = RequestFactory().get("/")
+    request.user = payer
+    request.environ = request.META = {"SERVER_NAME": "testserver"}  # what of it can be copied
+    EntitlementsMiddleware(answers_nothing)(request)
+    request.entitlements  # noqa: B018
+    twin = copied(request)
+    assert twin.entitlements[KEY]
+    twin.user = other
+    assert not twin.entitlements[KEY]
+    assert request.entitlements[KEY]
+
+
+def test_a_shallow_copy_is_its_own_for_gates_and_behind_the_middleware() -> None:
+    payer, other = entitled(), unlinked()
+    request = request_of(payer)
+    assert request.entitlements[KEY]
+    twin = copy.copy(request)
+    twin.user = other
+    with pytest.raises(PermissionDenied):
+        gates.decorated(twin)
+    block = engines["django"].from_string(gates.DJANGO["block"])
+    assert block.render({}, twin) == "closed"
+    EntitlementsMiddleware(answers_nothing)(twin)
+    assert not twin.entitlements[KEY]
+    assert request.entitlements[KEY]
+
+
+# --- what is no request
+
+
+class SupportRequest:
+    """A row of the site that has a user, too."""
+
+    def __init__(self, user: Any) -> None:
+        self.user = user
+
+
+def test_a_variable_that_took_the_request_s_name_is_not_asked_about() -> None:
+    ticket = SupportRequest(entitled())
+    request = request_of(unlinked())
+    source = '{% load entitlements %}{% for request in tickets %}{% entitled "premium_support" %}open{% endentitled %}'
+    template = engines["django"].from_string(source + "{% endfor %}")
+    assert template.render({"tickets": [ticket]}, request) == ""
+    with pytest.raises(TypeError, match="needs the request, and got SupportRequest"):
+        template.render({"tickets": [ticket]})
+    if "jinja2" in [engine.name for engine in engines.all()]:
+        source = '{% set request = tickets[0] %}{% entitled "premium_support" %}open{% endentitled %}'
+        with pytest.raises(TypeError, match="give what is called `request` there another name"):
+            engines["jinja2"].from_string(source).render({"tickets": [ticket]}, request)
+
+
+@pytest.mark.parametrize("handler", [gates.decorated, gates.decorated_async])
+def test_a_decorator_on_a_method_says_what_to_use(handler: Any) -> None:
+    class Page(View):
+        user = None
+        get = handler
+
+    view = Page()
+    view.user = entitled()  # type: ignore[assignment]
+    ask = async_to_sync(view.get) if iscoroutinefunction(handler) else view.get
+    with pytest.raises(TypeError, match=r"got Page\..*EntitlementRequiredMixin"):
+        ask(request_of(unlinked()))
 
 
 # --- an instance of another model

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from example_project.free_ports import free_port
 from tests.documents import ROOT, blocks
 
 PAGE = ROOT / "docs" / "quick-start.md"
@@ -29,7 +30,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.site, self.stripe = _free_port(), _free_port()
+        self.site, self.stripe = free_port(), free_port()
         self.servers: list[subprocess.Popen[bytes]] = []
         clean = {
             name: value for name, value in os.environ.items() if not re.match("DJANGO_|TEST_|STRIPE_|PYTHON", name)
@@ -90,13 +91,6 @@ class Reader:
         for server in self.servers:
             os.killpg(server.pid, signal.SIGKILL)  # runserver has a child
             server.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        port: int = door.getsockname()[1]
-        return port
 
 
 def _wait_for(port: int) -> None:

@@ -56,14 +56,14 @@ class EntitledNode(Node):
         self.keys, self.any_of, self.held, self.otherwise = keys, any_of, held, otherwise
 
     def render(self, context: Context) -> SafeString:
-        # A template that is rendered with a request has it, even where no context processor puts it under its name.
-        request = context.get("request") or getattr(context, "request", None)
+        # The one it is rendered with comes first: a variable may have taken the name.
+        request = getattr(context, "request", None) or context.get("request")
         if request is None:
             raise ImproperlyConfigured(
                 "{% entitled %} asks about a request: render the template with one. "
                 'For any other subscriber: {% if subscriber|entitled_to:"key" %}.'
             )
-        any_of = self.any_of is not None and bool(self.any_of.resolve(context))
+        any_of = self.any_of is not None and self.any_of.resolve(context)
         requirement = Requirement(tuple(key.resolve(context) for key in self.keys), any_of)
         lacks = requirement.missing_from(get_request_entitlements(request))
         return (self.otherwise if lacks else self.held).render(context)

@@ -8,6 +8,8 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth.decorators import permission_required
+from django.contrib.auth.mixins import PermissionRequiredMixin
 from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.urls import include, path, re_path
@@ -115,6 +117,7 @@ DJANGO = {
 DJANGO_FILTER = (
     '{% load entitlements %}{% if subscriber|entitled_to:"premium_support" %}open{% else %}closed{% endif %}'
 )
+PERMISSION = "{% if perms.entitlements.premium_support %}open{% else %}closed{% endif %}"
 JINJA = {
     "attribute": "{% if request.entitlements.premium_support %}open{% else %}closed{% endif %}",
     "item": '{% if request.entitlements["premium_support"] %}open{% else %}closed{% endif %}',
@@ -199,7 +202,29 @@ async def permitted_async(request: HttpRequest) -> HttpResponse:
     return says(await user.ahas_perm(f"entitlements.{KEY}", subscriber))
 
 
+@permission_required(f"entitlements.{KEY}", raise_exception=True)
+def permission_decorated(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("open")
+
+
+@permission_required(f"entitlements.{KEY}", raise_exception=True)
+async def permission_decorated_async(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("open")
+
+
+class PermissionGated(PermissionRequiredMixin, Plain):
+    permission_required = f"entitlements.{KEY}"
+    raise_exception = True
+
+
 permissions = [path("code/", permitted), path("async-code/", permitted_async)]
+if not BY_ORGANISATION:  # these pass no object
+    permissions += [
+        path("template/", rendered("django", PERMISSION)),
+        path("decorated/", permission_decorated),
+        path("decorated-async/", permission_decorated_async),
+        path("mixin/", PermissionGated.as_view()),
+    ]
 PERMISSIONS = [f"/permissions/{gate.pattern}" for gate in permissions]
 
 urlpatterns = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from rest_framework.permissions import BasePermission
@@ -15,10 +15,11 @@ from entitlements_app.requirements import Requirement, declared
 class HasEntitlement(BasePermission):
     """Let a request through if its subscriber is entitled to all of the view's `entitlement_required`.
 
-    That is a lookup key or a tuple of them; with `entitlement_any = True` on the view one of them is enough. A view
-    that declares none raises `ImproperlyConfigured`: forgetting it must not open a door. The subscriber is that of
-    DRF's own request, so token authentication counts. A denial has the code `entitlement_required`, and its body names
-    the missing keys; where DRF asks for credentials first, it is DRF's own 401.
+    That is a lookup key or a tuple of them, or what `get_entitlement_required()` returns; with `entitlement_any = True`
+    on the view one of them is enough. A view that declares none raises `ImproperlyConfigured`: forgetting it must not
+    open a door. The subscriber is that of DRF's own request, so token authentication counts. A denial has the code
+    `entitlement_required`, and its body names the missing keys; where DRF asks for credentials first, it is DRF's own
+    401.
     """
 
     code = "entitlement_required"
@@ -47,12 +48,13 @@ class HasEntitlement(BasePermission):
         return self.has_permission(request, view)
 
     def get_requirement(self, view: Any) -> Requirement:
-        """What this view asks for."""
-        required = getattr(view, "entitlement_required", None)
+        """What this view asks for: `get_entitlement_required()` if it has that, as with `EntitlementRequiredMixin`."""
+        decide = getattr(view, "get_entitlement_required", None)
+        required = getattr(view, "entitlement_required", None) if decide is None else decide()
         return declared(view, required, any=getattr(view, "entitlement_any", False))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _class_for(requirement: Requirement) -> type[HasEntitlement]:
     class HasTheseEntitlements(HasEntitlement):
         def get_requirement(self, view: Any) -> Requirement:
