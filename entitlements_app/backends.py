@@ -54,7 +54,7 @@ class EntitlementsBackend(BaseBackend):
 
 
 def _entitlements(user: Any, obj: Any) -> Entitlements:
-    if not user.is_active or user.is_anonymous:
+    if not user.is_active:  # as an anonymous one is
         return get_entitlements(None)
     user_pays = is_subscriber(user)
     if obj is None and not user_pays:  # of no organisation, or the site forgot to pass it

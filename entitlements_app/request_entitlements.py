@@ -128,6 +128,5 @@ def _memo(request: HttpRequest, user: object) -> Answer | None:
 
 def _remember(request: HttpRequest, user: object, answer: Answer) -> Answer:
     # An identity, not an id: the memo keeps the user object alive, so that no other can take its place.
-    if getattr(request, "user", None) is user:  # it may have been replaced while an async look-up waited
-        request.__dict__["_entitlements_memo"] = (user, answer)
+    request.__dict__["_entitlements_memo"] = (user, answer)
     return answer

@@ -13,6 +13,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied, SynchronousOnlyOperation
 from django.http import HttpResponse
 from django.template import Context, RequestContext, Template, TemplateSyntaxError, engines
+from django.template.loader_tags import BlockNode
 from django.test import RequestFactory
 from django.urls import path, resolve, reverse
 from django.utils.decorators import method_decorator
@@ -286,6 +287,21 @@ def test_blocks_can_be_nested_and_extended() -> None:
     assert engines["django"].from_string(source).render({}, request) == "a-x"
 
 
+def test_tools_see_what_is_inside_a_block() -> None:
+    """As those that look for blocks, translations or cached fragments in a template."""
+    inside = '{% entitled "a" %}{% block x %}{% endblock %}{% else %}{% block y %}{% endblock %}{% endentitled %}'
+    found = Template("{% load entitlements %}" + inside).nodelist.get_nodes_by_type(BlockNode)
+    assert [node.name for node in found] == ["x", "y"]
+
+
+def test_a_part_that_is_included_with_nothing_still_knows_the_visitor() -> None:
+    part = engines["django"].from_string(gates.DJANGO["block"]).template
+    request = RequestFactory().get("/")
+    request.user = entitled()
+    whole = engines["django"].from_string("{% include part only %}")
+    assert whole.render({"part": part}, request) == "open"
+
+
 # --- permissions
 
 
@@ -365,6 +381,16 @@ def test_a_permission_about_something_else_is_an_error() -> None:
 
 
 # --- async
+
+
+def test_a_site_that_allows_queries_in_the_loop_may_ask_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Jupyter. Of nobody: a loop has a connection of its own, which knows nothing of this test's rows."""
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+
+    async def ask() -> bool:
+        return has_entitlement(None, KEY)
+
+    assert async_to_sync(ask)() is False
 
 
 def test_the_sync_spelling_inside_an_event_loop_names_the_remedy() -> None:

@@ -22,7 +22,7 @@ from entitlements_app.middleware import EntitlementsMiddleware
 from tests.rows import BY_ORGANISATION, make_subscriber, visitor_of
 from tests.testapp import gates
 from tests.testapp.gates import KEY
-from tests.testapp.models import Organisation, Staffer
+from tests.testapp.models import Member, Organisation, Staffer
 from tests.visitors import entitled, every_visitor, subscriber_with, unlinked
 
 pytestmark = pytest.mark.django_db
@@ -141,6 +141,19 @@ def test_a_user_kept_signed_in_although_inactive_holds_nothing(settings: Any) ->
     assert client.get("/saying/attribute/").content == b"closed"
     assert client.get("/guarding/decorated/").status_code == 403
     assert client.get("/guarding/mixin/").status_code == 403
+
+
+def test_an_unsaved_instance_is_nobody_whatever_number_it_was_given() -> None:
+    payer = subscriber_with(KEY)
+    assert not has_entitlement(type(payer)(pk=payer.pk), KEY)
+
+
+@pytest.mark.skipif(BY_ORGANISATION, reason="about users who pay for themselves")
+def test_a_proxy_as_the_subscriber_s_model_is_the_model_behind_it(settings: Any) -> None:
+    settings.ENTITLEMENTS_SUBSCRIBER_MODEL = "testapp.Member"
+    payer = entitled()
+    assert has_entitlement(payer, KEY)
+    assert has_entitlement(Member.objects.get(pk=payer.pk), KEY)
 
 
 # --- copies of a request

@@ -14,6 +14,7 @@ from entitlements_app import known_features
 from entitlements_app.access import aget_entitlements, ahas_entitlement, get_entitlements
 from entitlements_app.exceptions import UnknownFeature
 from entitlements_app.models import Feature
+from entitlements_app.request_entitlements import aget_request_entitlements
 from tests.rows import make_subscriber, visitor_of
 from tests.visitors import Sync, over_both, subscriber_with, unlinked
 
@@ -63,6 +64,35 @@ def test_it_can_be_ignored(caplog: Any, settings: Any) -> None:
     with CaptureQueriesContext(connection) as queries:
         assert e.typo is False
     assert (len(queries), warnings(caplog)) == (0, [])
+
+
+def test_keys_that_visitors_type_fill_neither_memory_nor_log(caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_features, "_REPORTED_AT_MOST", 3)
+    e = get_entitlements(subscriber_with("sso"))
+    for number in range(10):
+        assert e[f"typed{number}"] is False
+    assert len(warnings(caplog)) == 3
+
+
+@pytest.mark.parametrize("function", ["finds", "finds_async"])
+def test_what_a_request_asks_in_the_loop_is_read_ahead(function: str, caplog: Any, settings: Any) -> None:
+    subscriber_with("sso")
+    settings.ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = f"{__name__}.{function}"
+    request = RequestFactory().get("/")
+
+    async def view() -> bool:
+        return (await aget_request_entitlements(request))["typo"]
+
+    assert async_to_sync(view)() is False
+    assert len(warnings(caplog)) == 1
+
+
+def finds(request: Any) -> Any:
+    return None
+
+
+async def finds_async(request: Any) -> Any:
+    return None
 
 
 def test_any_reports_each_unknown_key_and_keeps_the_answer(caplog: Any) -> None:

@@ -22,3 +22,10 @@ class Staffer(User):
 
     number = models.AutoField(primary_key=True)
     user_ptr = models.OneToOneField(User, models.CASCADE, parent_link=True)
+
+
+class Member(User):
+    """The usual subscriber under another name."""
+
+    class Meta:
+        proxy = True
