@@ -103,6 +103,18 @@ def test_all_declared_keys_or_any_of_them() -> None:
     assert codes == {"needs-both": [403, 403, 200], "needs-either": [403, 200, 200]}
 
 
+def test_what_is_required_can_depend_on_the_request() -> None:
+    payer = entitled()
+    assert Sync().get("/api/decided/?any", payer).status_code == 200
+    assert Sync().get("/api/decided/", payer).json()["missing"] == ["sso"]
+
+
+def test_an_action_of_a_viewset_has_a_gate_of_its_own() -> None:
+    payer, other = entitled(), unlinked()
+    assert [Sync().get("/api/mixed-set/", who).status_code for who in (payer, other, None)] == [200, 200, 403]
+    assert [Sync().get("/api/mixed-set/paid/", who).status_code for who in (payer, other, None)] == [200, 403, 403]
+
+
 def test_turned_round_it_answers_the_same_for_an_object() -> None:
     assert Sync().get("/api/not-for-payers/", entitled()).status_code == 403
     assert Sync().get("/api/not-for-payers/", unlinked()).status_code == 200

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import include, path
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication, TokenAuthentication
-from rest_framework.decorators import api_view, authentication_classes, permission_classes
+from rest_framework.decorators import action, api_view, authentication_classes, permission_classes
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
@@ -114,6 +115,26 @@ class NeedsEither(NeedsBoth):
     entitlement_any = True
 
 
+class DecidedByTheRequest(Gated):
+    entitlement_required = None
+
+    def get_entitlement_required(self) -> str:
+        return KEY if self.request.query_params else "sso"
+
+
+class Mixed(ViewSet):
+    """Each action has a gate of its own."""
+
+    permission_classes = [IsAuthenticated]
+
+    def list(self, request: Request) -> Response:
+        return Response("everyone's")
+
+    @action(detail=False, permission_classes=[HasEntitlement.of(KEY)])
+    def paid(self, request: Request) -> Response:
+        return Response("open")
+
+
 class NotForPayers(Gated):
     """An advertisement, object by object."""
 
@@ -136,12 +157,16 @@ def mixed(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{before} {answer.status_code} {after}")
 
 
+router = SimpleRouter()
+router.register("mixed-set", Mixed, basename="mixed")
 urlpatterns = [
     *[path(f"session/{name}/", view) for name, view in BY_SESSION],
     *[path(f"token/{name}/", view) for name, view in BY_TOKEN],
     path("header/", NamedInHeader.as_view()),
     path("needs-both/", NeedsBoth.as_view()),
     path("needs-either/", NeedsEither.as_view()),
+    path("decided/", DecidedByTheRequest.as_view()),
+    path("", include(router.urls)),
     path("not-for-payers/", NotForPayers.as_view()),
     path("undeclared/", Undeclared.as_view()),
     path("mixed/", mixed),
