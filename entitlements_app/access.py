@@ -1,25 +1,33 @@
 """Ask who is entitled to what: the one read path, under every gate.
 
-One indexed query, of the local database. Doubt denies: nobody, an unknown key, a deleted customer hold nothing.
+One indexed query of the local database, or none where a cache has the answer. Doubt denies: nobody, an unknown key, a
+deleted customer hold nothing.
 
 The sync spellings raise `SynchronousOnlyOperation` inside an event loop, whoever asks: await their async twins there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db import router
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.utils import timezone
 
-from . import conf, known_features
+from . import answers, cache, conf, forced_answers, known_features
+from .answers import FOR_EVER, Reading
 from .event_loop import in_event_loop
-from .models import ActiveEntitlement
-from .subscribers import subscriber_key
+from .lookup_keys import check_keys
+from .models import ActiveEntitlement, EntitlementOverride
+from .subscribers import get_subscriber_model, subscriber_key
 from .swallowed import noted
+from .transactions import alias
 
 
 class Entitlements:
@@ -38,14 +46,11 @@ class Entitlements:
     @property
     def as_of(self) -> datetime:
         """When the database was read."""
-        return self._read()._as_of
+        return answers.moment(self._read()._reading.as_of)
 
     def has_all(self, *keys: str) -> bool:
         """Whether each of these lookup keys is held. Raises `TypeError` for no keys, or what is not a key."""
-        keys = check_keys(keys)
-        answer = self._read()
-        missing = [key for key in keys if not answer._holds(key)]  # all of them: each unknown key is reported
-        return not missing
+        return self._read()._holds_all(check_keys(keys))
 
     def has_any(self, *keys: str) -> bool:
         """Whether one of these lookup keys is held. Raises `TypeError` for no keys, or what is not a key."""
@@ -53,6 +58,17 @@ class Entitlements:
         answer = self._read()
         held = [key for key in keys if answer._holds(key)]
         return bool(held)
+
+    def metadata(self, key: str) -> dict[str, str]:
+        """The metadata of the feature that this lookup key is held by; empty for a key that is not held.
+
+        Stripe has no other place for limits and numbers (`e.metadata("seats").get("max", "1")`), and knows only texts.
+        Of several features with the key, that is one that a customer of the subscriber holds, else one that is not
+        archived. One query for all keys of an answer, in the first call. Raises `TypeError` for what is no key.
+        """
+        (key,) = check_keys((key,))
+        answer = self._read()
+        return dict(answer._metadata_by_key().get(key, {})) if answer._holds(key) else {}
 
     def __getattr__(self, name: str) -> bool:
         if name.startswith("_"):
@@ -69,11 +85,11 @@ class Entitlements:
 
     @noted
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._read()._keys))
+        return iter(sorted(self._read()._reading.keys))
 
     @noted
     def __len__(self) -> int:
-        return len(self._read()._keys)
+        return len(self._read()._reading.keys)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("Entitlements are read-only.")
@@ -85,27 +101,44 @@ class Entitlements:
 class Answer(Entitlements):
     """What the database said at one moment."""
 
-    __slots__ = ("_as_of", "_keys", "_livemode")
-    _keys: frozenset[str]
-    _livemode: bool
-    _as_of: datetime
+    __slots__ = ("_metadata", "_reading")
+    _reading: Reading
+    _metadata: dict[str, dict[str, str]]
 
-    def __init__(self, keys: frozenset[str], livemode: bool, as_of: datetime) -> None:
-        object.__setattr__(self, "_keys", keys)
-        object.__setattr__(self, "_livemode", livemode)
-        object.__setattr__(self, "_as_of", as_of)
+    def __init__(self, reading: Reading) -> None:
+        object.__setattr__(self, "_reading", reading)
 
     def _read(self) -> Answer:
         return self
 
     def _holds(self, key: str) -> bool:
-        if key in self._keys:
+        if key in self._reading.keys:
             return True
-        known_features.report_unless_known(key, livemode=self._livemode)
+        known_features.report_unless_known(key, livemode=self._reading.livemode)
         return False
 
+    def _holds_all(self, keys: tuple[str, ...]) -> bool:
+        held = self._reading.keys
+        missing = [key for key in keys if key not in held]
+        for key in missing:  # each of them
+            known_features.report_unless_known(key, livemode=self._reading.livemode)
+        return not missing
+
+    def _metadata_by_key(self) -> dict[str, dict[str, str]]:
+        try:
+            return self._metadata
+        except AttributeError:
+            refuse_in_event_loop(
+                "entitlements.metadata would query, and this is async code: "
+                'use await sync_to_async(entitlements.metadata)("key"), once for all keys.'
+            )
+        reading = self._reading
+        using = router.db_for_read(ActiveEntitlement)
+        object.__setattr__(self, "_metadata", answers.read_metadata(reading, using=using))
+        return self._metadata
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return Answer, (self._keys, self._livemode, self._as_of)
+        return Answer, (self._reading,)
 
     def __repr__(self) -> str:
         return f"<Entitlements: {', '.join(self) or 'none'}>"
@@ -117,10 +150,7 @@ def get_entitlements(subscriber: object) -> Entitlements:
 
     Raises `TypeError` for an instance of another model than the subscriber's.
     """
-    refuse_in_event_loop(
-        "get_entitlements and has_entitlement would query, and this is async code: "
-        "use await aget_entitlements(…) or await ahas_entitlement(…); for a permission await user.ahas_perm(…)."
-    )
+    refuse_in_event_loop(_USE_TWINS)
     return read(subscriber)
 
 
@@ -131,8 +161,9 @@ async def aget_entitlements(subscriber: object) -> Entitlements:
 
 def has_entitlement(subscriber: object, *keys: str) -> bool:
     """Whether this subscriber is entitled to all of these lookup keys. Raises `TypeError` for no keys."""
-    check_keys(keys)
-    return get_entitlements(subscriber).has_all(*keys)
+    keys = check_keys(keys)
+    refuse_in_event_loop(_USE_TWINS)
+    return read(subscriber)._holds_all(keys)
 
 
 async def ahas_entitlement(subscriber: object, *keys: str) -> bool:
@@ -140,19 +171,114 @@ async def ahas_entitlement(subscriber: object, *keys: str) -> bool:
     return await sync_to_async(has_entitlement)(subscriber, *keys)
 
 
+_USE_TWINS = (
+    "get_entitlements and has_entitlement would query, and this is async code: "
+    "use await aget_entitlements(…) or await ahas_entitlement(…); for a permission await user.ahas_perm(…)."
+)
+
+
+async def wait_for_entitlement(subscriber: object, *keys: str, timeout: float = 30.0) -> bool:
+    """Wait until this subscriber is entitled to all of these lookup keys, or `timeout` seconds have passed.
+
+    Returns whether it is: for the moments after a checkout, until Stripe's event arrives (CONTRACT §4). Asks the
+    database itself, twice a second at first and then every two seconds; Stripe is not asked. Raises `TypeError` for no
+    keys, or what is no subscriber.
+    """
+    keys = check_keys(keys)
+    deadline = time.monotonic() + timeout
+    pause = 0.5
+    while True:
+        answer = await sync_to_async(_read_anew)(subscriber)
+        left = deadline - time.monotonic()
+        if answer.has_all(*keys) or left <= 0:
+            return answer.has_all(*keys)
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 1.2, 2.0)
+
+
+def prefetch_entitlements(subscribers: Iterable[Model]) -> None:
+    """Read the answers of many subscribers at once, in two queries for each thousand of them.
+
+    Whatever gate then asks about one of these very instances (`has_entitlement(member, …)`, the filter `entitled_to`,
+    a serializer) has its answer without a query, as it was now. Copies and pickles do not carry it. Call it again for
+    newer answers. Raises `TypeError` for an instance of another model than the subscriber's.
+    """
+    refuse_in_event_loop("prefetch_entitlements would query, and this is async code: use sync_to_async.")
+    instances = [(subscriber, subscriber_key(subscriber)) for subscriber in subscribers]
+    livemode = conf.of_gates().livemode
+    keys = {key for _, key in instances if key is not None}
+    readings = answers.read_many(keys, livemode=livemode, using=router.db_for_read(ActiveEntitlement))
+    for subscriber, key in instances:
+        if key is not None:
+            subscriber._entitlements_prefetched = _Prefetched(readings[key])  # type: ignore[attr-defined]
+
+
+class _Prefetched:
+    """An answer that an instance carries in this process."""
+
+    __slots__ = ("reading",)
+
+    def __init__(self, reading: Reading | None = None) -> None:
+        self.reading = reading
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Prefetched, ()  # a pickled user may live long, in a cache or a queue
+
+
+def subscribers_with(key: str) -> QuerySet[Model]:
+    """The subscribers who are entitled to this lookup key now, in the configured mode, overrides included.
+
+    A queryset of the subscriber's model, to filter and to page. Raises `TypeError` for what is no key.
+    """
+    (key,) = check_keys((key,))
+    known_features.report_unless_known(key, livemode=conf.livemode())
+    overrides = EntitlementOverride.objects.in_force(timezone.now()).filter(lookup_key=key)
+    paying = ActiveEntitlement.objects.granting(conf.livemode()).with_key(key)
+    holders = paying.filter(customer__subscriber__isnull=False).values("customer__subscriber")
+    granted = overrides.filter(effect=EntitlementOverride.Effect.GRANT).values("subscriber")
+    denied = overrides.filter(effect=EntitlementOverride.Effect.DENY, subscriber=OuterRef("pk"))
+    everyone = get_subscriber_model()._default_manager.all()
+    return everyone.filter(pk__in=holders.union(granted)).exclude(Exists(denied))
+
+
 def read(subscriber: object) -> Answer:
-    """Ask the database. Raises `TypeError` for an instance of another model than the subscriber's."""
-    as_of = timezone.now()
-    livemode = conf.livemode()
+    """The answer, from wherever it is held. Raises `TypeError` for an instance of another model."""
+    settings = conf.of_gates()
     key = subscriber_key(subscriber)
-    keys = frozenset() if key is None else ActiveEntitlement.objects.answer(key, livemode)
-    return Answer(keys, livemode, as_of)
+    if forced_answers.current():
+        keys = forced_answers.keys_of(subscriber, key)
+        if keys is not None:
+            return Answer(Reading(None, settings.livemode, keys, time.time(), FOR_EVER))
+    if key is None:
+        return Answer(Reading(None, settings.livemode, frozenset(), time.time(), FOR_EVER))
+    prefetched: _Prefetched | None = getattr(subscriber, "_entitlements_prefetched", None)
+    if prefetched is not None and prefetched.reading and prefetched.reading.livemode is settings.livemode:
+        return Answer(prefetched.reading)
+    if settings.local_seconds and (held := cache.held_here(key, livemode=settings.livemode)):
+        return Answer(held)
+    if settings.cache or settings.local_seconds:
+        return Answer(cache.read_through(key, livemode=settings.livemode, read=_read_primary))
+    using = router.db_for_read(ActiveEntitlement)
+    return Answer(answers.read_one(key, livemode=settings.livemode, using=using))
+
+
+def _read_primary(subscriber_id: Any, livemode: bool) -> Reading:
+    """A replica may be behind, and what is kept must not be."""
+    return answers.read_one(subscriber_id, livemode=livemode, using=alias())
+
+
+def _read_anew(subscriber: object) -> Answer:
+    """As `read`, but past what is held in this process."""
+    key = subscriber_key(subscriber)
+    if key is None or forced_answers.current():
+        return read(subscriber)
+    return Answer(_read_primary(key, conf.livemode()))
 
 
 def read_ahead(subscriber: object) -> Answer:
     """`read`, for async code: what is asked of the answer costs no query later."""
     answer = read(subscriber)
-    known_features.prepare(livemode=answer._livemode)
+    known_features.prepare(livemode=answer._reading.livemode)
     return answer
 
 
@@ -160,18 +286,3 @@ def refuse_in_event_loop(remedy: str) -> None:
     """Raise `SynchronousOnlyOperation` with this remedy where a query would."""
     if in_event_loop():
         raise SynchronousOnlyOperation(remedy)
-
-
-def check_keys(keys: tuple[object, ...]) -> tuple[str, ...]:
-    """These lookup keys as plain texts, where members of an `Enum` of texts were given.
-
-    Raises `TypeError` unless all are keys, and there is at least one: all of nothing would be true.
-    """
-    if not keys:
-        raise TypeError("Name at least one lookup key.")
-    for key in keys:
-        if not isinstance(key, str) or not key:
-            quotes = " Are its quotes missing?" if key is None or key == "" else ""
-            raise TypeError(f"A lookup key is a text that is not empty, not {key!r}.{quotes}")
-    # Not `str(key)`, which for a member of `class Key(str, Enum)` is "Key.MEMBER".
-    return tuple(str.__str__(key) for key in keys)

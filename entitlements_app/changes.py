@@ -7,14 +7,20 @@ same time would each still see the other's.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db.models import F
+from django.utils import timezone
 
+from . import cache
+from .answers import FOR_EVER, Reading, moment, read_many
 from .diff import Difference, difference
-from .models import ActiveEntitlement, Customer, EntitlementChange, SubscriberState
+from .in_force import DENY, GRANT
+from .models import Customer, EntitlementChange, EntitlementOverride, SubscriberState
 from .transactions import alias, primary
 
 Cause = EntitlementChange.Cause
@@ -59,17 +65,19 @@ class Announced:
 
     def _fill(self) -> None:
         empty = [pk for pk, state in self._states.items() if state.announced is None]
-        for pk, answer in self._answers(empty).items():
-            self._states[pk].announced = sorted(answer)
+        for pk, reading in self._read(empty).items():
+            self._announce(self._states[pk], reading)
         self._save(empty)
 
     def record(self, moves: Sequence[Move], *, cause: Cause) -> None:
-        """Log what changed, and announce the new answers.
+        """Log what changed, and announce the new answers. Cached answers of these subscribers end with the commit.
 
         Causes `event` and `fetch` log each key that a customer gained or lost, so that these rows replay to the keys
-        of each customer; other causes log only what is effective. Keys that moved by none of these moves, because rows
-        were deleted by hand, get rows of their own, with `cause`.
+        of each customer; other causes log only what is effective. Keys that moved by none of these moves get rows of
+        their own: an override has started or ended since (causes `override` and `expiry`), or else rows were changed
+        by hand (`cause`).
         """
+        before = {pk: (state.announced, state.next_boundary_at) for pk, state in self._states.items()}
         moved = {pk: keys for pk, keys in self._moved().items() if keys}
         waiting = {(pk, kind, key) for pk, keys in moved.items() for kind, key in _by_kind(keys)}
         rows = []
@@ -79,20 +87,30 @@ class Announced:
                 waiting.discard((move.subscriber_id, kind, key))
                 if effective or move.cause in (Cause.EVENT, Cause.FETCH):
                     rows.append(self._row(move, kind, key, effective=effective))
-        for pk, kind, key in sorted(waiting, key=str):
-            unexplained = Move(None, pk, moved[pk], cause)
-            rows.append(self._row(unexplained, kind, key, effective=True))
-        self._save(list(moved))
-        primary(EntitlementChange).bulk_create(rows)
+        boundaries = _Boundaries({(pk, key) for pk, _, key in waiting})
+        unexplained = [
+            self._row(Move(None, pk, moved[pk], boundaries.cause(pk, kind, key) or cause), kind, key, effective=True)
+            for pk, kind, key in sorted(waiting, key=str)
+        ]
+        self._save(
+            [pk for pk, state in self._states.items() if (state.announced, state.next_boundary_at) != before[pk]]
+        )
+        primary(EntitlementChange).bulk_create(unexplained + rows)
+        changed = {move.subscriber_id for move in moves if move.keys}
+        cache.invalidate((changed | moved.keys()) - {None}, livemode=self._livemode)
 
     def _moved(self) -> dict[Any, Difference]:
         """How each answer differs from the announced one, which it then replaces."""
         moved = {}
-        for pk, answer in self._answers(list(self._states)).items():
+        for pk, reading in self._read(list(self._states)).items():
             state = self._states[pk]
-            moved[pk] = difference(set(state.announced or ()), answer)
-            state.announced = sorted(answer)
+            moved[pk] = difference(set(state.announced or ()), reading.keys)
+            self._announce(state, reading)
         return moved
+
+    def _announce(self, state: SubscriberState, reading: Reading) -> None:
+        state.announced = sorted(reading.keys)
+        state.next_boundary_at = None if reading.until == FOR_EVER else moment(reading.until)
 
     def _row(self, move: Move, kind: Kind, key: str, *, effective: bool) -> EntitlementChange:
         return EntitlementChange(
@@ -105,12 +123,35 @@ class Announced:
             livemode=self._livemode,
         )
 
-    def _answers(self, subscriber_ids: list[Any]) -> dict[Any, frozenset[str]]:
-        return ActiveEntitlement.objects.using(alias()).answers(subscriber_ids, self._livemode)
+    def _read(self, subscriber_ids: list[Any]) -> dict[Any, Reading]:
+        return read_many(subscriber_ids, livemode=self._livemode, using=alias())
 
     def _save(self, subscriber_ids: list[Any]) -> None:
         states = [self._states[pk] for pk in subscriber_ids]
-        primary(SubscriberState).bulk_update(states, ["announced"], batch_size=500)
+        primary(SubscriberState).bulk_update(states, ["announced", "next_boundary_at"], batch_size=500)
+
+
+class _Boundaries:
+    """Which start or end of an override moved a key that nothing else did: the last one that would."""
+
+    def __init__(self, keys: Collection[tuple[Any, str]]) -> None:
+        self._overrides: defaultdict[tuple[Any, str], list[EntitlementOverride]] = defaultdict(list)
+        self._now = timezone.now()
+        if keys:
+            rows = primary(EntitlementOverride).filter(
+                subscriber_id__in={pk for pk, _ in keys}, lookup_key__in={key for _, key in keys}
+            )
+            for row in rows:
+                self._overrides[row.subscriber_id, row.lookup_key].append(row)
+
+    def cause(self, subscriber_id: Any, kind: Kind, key: str) -> Cause | None:
+        started, ended = (GRANT, DENY) if kind == Kind.GRANTED else (DENY, GRANT)
+        passed: list[tuple[datetime, Cause]] = []
+        for row in self._overrides[subscriber_id, key]:
+            at, cause = (row.starts_at, Cause.OVERRIDE) if row.effect == started else (row.expires_at, Cause.EXPIRY)
+            if row.effect in (started, ended) and at is not None and at <= self._now:
+                passed.append((at, cause))
+        return max(passed)[1] if passed else None
 
 
 def _by_kind(keys: Difference) -> Iterator[tuple[Kind, str]]:

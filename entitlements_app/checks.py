@@ -30,11 +30,17 @@ _MALFORMED: tuple[tuple[str, Callable[[], object], str], ...] = (
     ("E008", conf.denied, "Name a function f(request, missing), or a page as for LOGIN_URL. Leave it out, for 403."),
     ("E009", conf.stripe_rate, "Leave it out, for 10."),
     ("E010", conf.confirm_every, "Leave it out, for timedelta(days=7)."),
+    ("E014", conf.subscriber_for_customer, "Name a function f(customer) that returns a subscriber or None."),
+    ("E015", conf.cache, "Name an alias in CACHES, or leave it out, for no cache."),
+    ("E016", conf.cache_seconds, "Leave it out, for 300."),
+    ("E017", conf.local_seconds, "Leave it out, for 0."),
 )
+
+_OF_ONE_PROCESS = ("django.core.cache.backends.locmem.", "django.core.cache.backends.dummy.")
 
 
 def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
-    return [*_malformed(), *_misspelt(), *_no_subscriber()]
+    return [*_malformed(), *_misspelt(), *_no_subscriber(), *_cache_of_one_process()]
 
 
 def check_credentials(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
@@ -72,6 +78,19 @@ def _no_subscriber() -> Iterator[CheckMessage]:
             "every gate that asks about a request of a signed-in user will fail.",
             hint="Set ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST to the dotted path of a function f(request).",
             id="entitlements_app.W007",
+        )
+
+
+def _cache_of_one_process() -> Iterator[CheckMessage]:
+    alias = _read(conf.cache)
+    backend = settings.CACHES[alias].get("BACKEND", "") if alias else ""
+    if backend.startswith(_OF_ONE_PROCESS) and not settings.DEBUG:
+        yield Warning(
+            f"ENTITLEMENTS_CACHE names a cache of one process alone ({backend}): when an answer changes, the other "
+            "processes give the old one for ENTITLEMENTS_CACHE_SECONDS.",
+            hint="Use a cache that all processes share, such as Redis, or leave it out. For a site that has only one "
+            "process, silence this.",
+            id="entitlements_app.W012",
         )
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from inspect import signature
-from typing import Any, Literal, cast
+from functools import lru_cache
+from inspect import iscoroutinefunction, signature
+from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch
 from django.utils.functional import Promise
@@ -26,6 +28,10 @@ NAMES = (
     "ENTITLEMENTS_WEBHOOK_SECRETS",
     "ENTITLEMENTS_SUBSCRIBER_MODEL",
     "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST",
+    "ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER",
+    "ENTITLEMENTS_CACHE",
+    "ENTITLEMENTS_CACHE_SECONDS",
+    "ENTITLEMENTS_LOCAL_SECONDS",
     "ENTITLEMENTS_UNKNOWN_FEATURE",
     "ENTITLEMENTS_DENIED",
     "ENTITLEMENTS_STRIPE_RATE",
@@ -40,6 +46,7 @@ _TEST_PREFIXES = ("sk_test_", "rk_test_")
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
 _STRIPE_RATES = (0.01, 10_000)
 _LONGEST_CONFIRM_EVERY = timedelta(days=366)
+_LONGEST_CACHE_SECONDS = 7 * 24 * 3600
 
 
 @sensitive_variables()
@@ -126,18 +133,60 @@ def subscriber_model() -> str:
 
 def subscriber_from_request() -> Callable[[Any], Any] | None:
     """The site's `f(request) -> subscriber or None`, sync or async; `None` stands for `request.user`."""
-    path = getattr(settings, "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", None)
+    return _function("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "request")
+
+
+def subscriber_for_customer() -> Callable[[Any], Any] | None:
+    """The site's `f(customer) -> subscriber or None`, asked about customers that nobody has linked."""
+    function = _function("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER", "customer")
+    if iscoroutinefunction(function):
+        raise ImproperlyConfigured("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER names an async function; workers call it.")
+    return function
+
+
+def _function(name: str, argument: str) -> Callable[[Any], Any] | None:
+    path = getattr(settings, name, None)
     if path is None:
         return None
     try:
         function = import_string(path)
     except (ImportError, AttributeError, TypeError) as error:
-        raise ImproperlyConfigured(
-            "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST must be the dotted path of a function that can be imported."
-        ) from error
+        raise ImproperlyConfigured(f"{name} must be the dotted path of a function that can be imported.") from error
     if not callable(function):
-        raise ImproperlyConfigured("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST names something that cannot be called.")
+        raise ImproperlyConfigured(f"{name} names something that cannot be called.")
+    try:
+        signature(function).bind(argument)
+    except TypeError as error:
+        raise ImproperlyConfigured(f"{name} names a function that does not take ({argument}).") from error
     return function  # type: ignore[no-any-return]
+
+
+def cache() -> str | None:
+    """The alias in `CACHES` of the cache that answers are shared in; `None`: each is read from the database."""
+    alias = getattr(settings, "ENTITLEMENTS_CACHE", None)
+    if alias is None:
+        return None
+    if not isinstance(alias, str) or alias not in settings.CACHES:
+        raise ImproperlyConfigured("ENTITLEMENTS_CACHE must be an alias in CACHES, or None.")
+    return alias
+
+
+def cache_seconds() -> float:
+    """How long a shared answer lives, and so for how long it can be wrong if its invalidation was lost."""
+    return _seconds("ENTITLEMENTS_CACHE_SECONDS", 300, lowest=1)
+
+
+def local_seconds() -> float:
+    """How long an answer lives in the process that read it, whatever happens meanwhile. 0: not at all."""
+    return _seconds("ENTITLEMENTS_LOCAL_SECONDS", 0, lowest=0)
+
+
+def _seconds(name: str, default: float, *, lowest: float) -> float:
+    seconds = getattr(settings, name, default)
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not lowest <= seconds <= _LONGEST_CACHE_SECONDS:
+        raise ImproperlyConfigured(f"{name} must be a number of seconds, from {lowest} to {_LONGEST_CACHE_SECONDS}.")
+    return float(seconds)
 
 
 def unknown_feature() -> Literal["raise", "warn", "ignore"]:
@@ -214,3 +263,29 @@ def check() -> None:
     stripe_api_base()
     stripe_rate()
     confirm_every()
+    subscriber_for_customer()
+    of_gates()
+
+
+class OfGates(NamedTuple):
+    """What every question needs to know, parsed."""
+
+    livemode: bool
+    subscriber_model: str
+    cache: str | None
+    cache_seconds: float
+    local_seconds: float
+
+
+@lru_cache(maxsize=1)
+def of_gates() -> OfGates:
+    """These settings, parsed once: a gate is asked on every request. `override_settings` has them parsed anew."""
+    return OfGates(livemode(), subscriber_model(), cache(), cache_seconds(), local_seconds())
+
+
+def forget(**_: object) -> None:
+    """Receiver of `setting_changed`."""
+    of_gates.cache_clear()
+
+
+setting_changed.connect(forget, dispatch_uid="entitlements_app.conf")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from django.db import DatabaseError
 
-from . import conf
+from . import conf, forced_answers
 from .event_loop import in_event_loop
 from .exceptions import UnknownFeature
-from .models import Feature
+from .models import EntitlementOverride, Feature
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +43,15 @@ _reported: set[tuple[bool, str]] = set()
 
 
 def report_unless_known(key: str, *, livemode: bool) -> None:
-    """Do what `ENTITLEMENTS_UNKNOWN_FEATURE` says if no feature has this lookup key.
+    """Do what `ENTITLEMENTS_UNKNOWN_FEATURE` says if no feature and no override has this lookup key.
 
     `"raise"` raises `UnknownFeature`, and logs, because Django's templates swallow what is raised inside `not`, `and`
     and `or`. `"warn"` logs once for each key and process, of at most a thousand keys. Costs no query for a key known
     within `HOLD_SECONDS`.
     """
     policy = conf.unknown_feature()
+    if key in forced_answers.all_keys():
+        return
     if policy == "ignore" or (policy == "warn" and _has_been_reported(livemode, key)):
         return
     catalogue = _held.get(livemode)
@@ -89,9 +91,10 @@ def forget() -> None:
 
 def _read(livemode: bool) -> _Catalogue | None:
     read_at = time.monotonic()
-    rows = Feature.objects.filter(account="", livemode=livemode)
+    features = Feature.objects.filter(account="", livemode=livemode).order_by().values_list("lookup_key", flat=True)
+    overrides = EntitlementOverride.objects.order_by().values_list("lookup_key", flat=True)
     try:
-        keys = frozenset(rows.values_list("lookup_key", flat=True).distinct())
+        keys = frozenset(features.union(overrides))
     except DatabaseError:  # a gate that has its answer does not fail for want of a hint
         return None
     _held[livemode] = catalogue = _Catalogue(keys, read_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import Model
 from django.utils import timezone
 
-from . import conf, mirror, transactions
+from . import cache, conf, mirror, transactions
 from .exceptions import AlreadyLinked, CustomerDeleted
 from .models import Customer
 from .stripe_objects import is_usable_id
@@ -73,6 +73,7 @@ def lock_before_deletion(*, instance: Model, **_: object) -> None:
     transactions.write_first()
     customers = primary(Customer).filter(subscriber_id=subscriber_key(instance))
     list(customers.order_by("pk").select_for_update().values_list("pk"))
+    cache.invalidate([subscriber_key(instance)])
 
 
 def _check_id(stripe_id: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from .changes import Announced, Cause, Move
 from .diff import Difference, difference
 from .models import ActiveEntitlement, Customer, Feature
-from .stripe_objects import Grant
+from .stripe_objects import CustomerDetails, Grant
 from .transactions import alias, lock_or_skip, primary
 from .windows import LEASE, hinted
 
@@ -75,6 +75,12 @@ def claim_next(*, livemode: bool, claim: str, now: datetime) -> Customer | None:
 def save_schedule(customer: Customer) -> None:
     """Write a locked customer's schedule only."""
     customer.save(using=alias(), update_fields=_SCHEDULE_FIELDS)
+
+
+def save_details(customer: Customer, details: CustomerDetails) -> None:
+    """Write who a locked customer is, as Stripe says."""
+    customer.email, customer.name, customer.metadata = details.email, details.name, details.metadata
+    customer.save(using=alias(), update_fields=["email", "name", "metadata"])
 
 
 def hint(customer: Customer, *, now: datetime, urgent: bool) -> None:

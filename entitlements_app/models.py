@@ -3,22 +3,22 @@
 Two kinds of time live here and never meet. Ours are datetimes and only schedule work. Stripe's are whole Unix seconds
 in integer columns (`created`, `sent_at`, `window_from`, `window_to`), and only they tell which state is newer.
 
-Customers, features and active entitlements are written by `mirror` alone, the change log and subscriber states by
-`changes`, the inbox by `inbox`, account states by `budget`.
+Customers, features and active entitlements are written by `mirror` alone, overrides by `overrides`, the change log and
+subscriber states by `changes`, the inbox by `inbox`, account states by `budget`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from . import conf
+from .in_force import DENY, GRANT, Period
+from .lookup_keys import check_keys
 from .windows import Schedule, Window
 
 # Stripe's ids are opaque text; it asks for room for 255 characters.
@@ -33,6 +33,15 @@ class CustomerQuerySet(models.QuerySet["Customer"]):
     def due(self, now: datetime) -> CustomerQuerySet:
         """Customers to be fetched now, in the order of work."""
         return self.filter(next_fetch_at__lte=now).order_by("-urgent", "next_fetch_at", "pk")
+
+    def entitled_to(self, lookup_key: str) -> CustomerQuerySet:
+        """Customers who hold this key at Stripe: live ones of the own account, in the configured mode.
+
+        Overrides belong to subscribers: `access.subscribers_with` counts them. Raises `TypeError` for what is no key.
+        """
+        (key,) = check_keys((lookup_key,))
+        rows = ActiveEntitlement.objects.granting(conf.livemode()).with_key(key)
+        return self.filter(pk__in=rows.values("customer_id"))
 
     def marked(self) -> CustomerQuerySet:
         """Customers with a hint that no fetch has settled yet."""
@@ -55,6 +64,11 @@ class Customer(models.Model):
         blank=True,
         related_name="entitlements_customers",
     )
+    email = models.CharField(
+        _("e-mail"), max_length=512, default="", blank=True, help_text=_("As Stripe last told it.")
+    )
+    name = models.CharField(_("name"), max_length=ID_LENGTH, default="", blank=True)
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
     version = models.BigIntegerField(
         _("version"), default=0, help_text=_("Rises with each state applied; orders fetches.")
     )
@@ -151,18 +165,11 @@ class ActiveEntitlementQuerySet(models.QuerySet["ActiveEntitlement"]):
         """Those that count in an answer: of live customers of the own account in that mode."""
         return self.filter(customer__account="", customer__livemode=livemode, customer__deleted_at=None)
 
-    def answer(self, subscriber_id: Any, livemode: bool) -> frozenset[str]:
-        """The lookup keys that a subscriber is entitled to, in one query."""
-        rows = self.granting(livemode).filter(customer__subscriber_id=subscriber_id)
-        return frozenset(rows.values_list("lookup_key", flat=True))
-
-    def answers(self, subscriber_ids: Collection[Any], livemode: bool) -> dict[Any, frozenset[str]]:
-        """The same for many subscribers, in one query."""
-        keys: defaultdict[Any, set[str]] = defaultdict(set)
-        rows = self.granting(livemode).filter(customer__subscriber_id__in=subscriber_ids)
-        for subscriber_id, lookup_key in rows.values_list("customer__subscriber_id", "lookup_key"):
-            keys[subscriber_id].add(lookup_key)
-        return {subscriber_id: frozenset(keys[subscriber_id]) for subscriber_id in subscriber_ids}
+    def with_key(self, lookup_key: str) -> ActiveEntitlementQuerySet:
+        """Those of this key, found by the index of the few features that have it: Stripe never changes a key."""
+        return self.filter(
+            lookup_key=lookup_key, feature__in=Feature.objects.filter(lookup_key=lookup_key).values("pk")
+        )
 
 
 class ActiveEntitlement(models.Model):
@@ -198,6 +205,72 @@ class ActiveEntitlement(models.Model):
         return f"{self.lookup_key} ({self.stripe_id})"
 
 
+class EntitlementOverrideQuerySet(models.QuerySet["EntitlementOverride"]):
+    def in_force(self, now: datetime) -> EntitlementOverrideQuerySet:
+        """Those that count at that moment."""
+        return self.not_over(now).filter(starts_at__lte=now)
+
+    def not_over(self, now: datetime) -> EntitlementOverrideQuerySet:
+        """Those that count at that moment, or will."""
+        return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now))
+
+
+class EntitlementOverride(models.Model):
+    """Our own word: a subscriber is granted or denied a key, whatever Stripe says, in both modes. Deny wins.
+
+    It counts from `starts_at` on and no longer at `expires_at`, at the moment of the question; no task is needed. Rows
+    that are over stay: they tell who did it, and why.
+    """
+
+    class Effect(models.TextChoices):
+        GRANT = GRANT, _("grant")
+        DENY = DENY, _("deny")
+
+    subscriber = models.ForeignKey(
+        conf.subscriber_model(),
+        verbose_name=_("subscriber"),
+        on_delete=models.CASCADE,
+        related_name="entitlements_overrides",
+    )
+    lookup_key = models.CharField(_("lookup key"), max_length=ID_LENGTH)
+    effect = models.CharField(_("effect"), max_length=5, choices=Effect.choices)
+    starts_at = models.DateTimeField(_("starts at"), default=timezone.now)
+    expires_at = models.DateTimeField(
+        _("expires at"), null=True, blank=True, help_text=_("From this moment on it does not count. Empty: never.")
+    )
+    reason = models.TextField(_("reason"), default="", blank=True)
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("author"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
+    )
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+
+    objects = EntitlementOverrideQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("entitlement override")
+        verbose_name_plural = _("entitlement overrides")
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(expires_at=None) | models.Q(expires_at__gte=models.F("starts_at")),
+                name="entitlements_override_period",
+            ),
+            models.CheckConstraint(condition=models.Q(effect__in=[GRANT, DENY]), name="entitlements_override_effect"),
+        )
+        indexes = (models.Index(fields=["lookup_key", "effect"], name="entitlements_override_key"),)
+
+    def __str__(self) -> str:
+        return f"#{self.pk} {self.effect} {self.lookup_key}"
+
+    @property
+    def period(self) -> Period:
+        return Period(self.lookup_key, self.effect, self.starts_at, self.expires_at)
+
+
 class EntitlementChange(models.Model):
     """A lookup key was gained or lost. The rows of a subscriber are written, and numbered, in order."""
 
@@ -210,6 +283,8 @@ class EntitlementChange(models.Model):
         FETCH = "fetch", _("fetch")
         LINK = "link", _("link")
         UNLINK = "unlink", _("unlink")
+        OVERRIDE = "override", _("override")
+        EXPIRY = "expiry", _("expiry")
 
     subscriber = models.ForeignKey(
         conf.subscriber_model(),
@@ -308,10 +383,18 @@ class SubscriberState(models.Model):
     subscriber = models.ForeignKey(conf.subscriber_model(), on_delete=models.CASCADE, related_name="+", db_index=False)
     livemode = models.BooleanField()
     announced = models.JSONField(null=True)
+    next_boundary_at = models.DateTimeField(null=True)  # when an override next starts or ends
 
     class Meta:
         constraints = (
             models.UniqueConstraint(fields=["subscriber", "livemode"], name="entitlements_state_subscriber"),
+        )
+        indexes = (
+            models.Index(
+                fields=["next_boundary_at"],
+                condition=models.Q(next_boundary_at__isnull=False),
+                name="entitlements_state_boundary",
+            ),
         )
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
 from django.http import HttpRequest
 
-from . import conf
+from . import conf, forced_answers
 from .access import Answer, Entitlements, read, read_ahead, refuse_in_event_loop
 
 # What templates take for "no such thing" when a look-up raises it: a mistake in the site's function would pass for no.
@@ -123,10 +123,10 @@ def _no_swallowing() -> Iterator[None]:
 
 def _memo(request: HttpRequest, user: object) -> Answer | None:
     held = request.__dict__.get("_entitlements_memo")
-    return held[1] if held is not None and held[0] is user else None
+    return held[2] if held is not None and held[0] is user and held[1] is forced_answers.current() else None
 
 
 def _remember(request: HttpRequest, user: object, answer: Answer) -> Answer:
     # An identity, not an id: the memo keeps the user object alive, so that no other can take its place.
-    request.__dict__["_entitlements_memo"] = (user, answer)
+    request.__dict__["_entitlements_memo"] = (user, forced_answers.current(), answer)
     return answer

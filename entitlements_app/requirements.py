@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .access import Entitlements, check_keys
+from .access import Entitlements
+from .lookup_keys import check_keys
 
 
 class MalformedRequirement(ImproperlyConfigured, TypeError):

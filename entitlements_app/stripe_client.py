@@ -16,7 +16,7 @@ from django.views.decorators.debug import sensitive_variables
 from . import budget, conf, stripe_objects, windows
 from .budget import Allowance
 from .exceptions import StripeRefused, StripeUnavailable
-from .stripe_objects import Grant, Malformed
+from .stripe_objects import CustomerDetails, Grant, Malformed
 
 TOLERANCE = 300  # seconds; older signatures are refused, a `t` in the future is not
 CALL_SECONDS = 10.0  # longest wait for one answer
@@ -54,7 +54,7 @@ class Listing:
 class Retrieved:
     """A customer that Stripe knows, and the window of the answer."""
 
-    deleted: bool
+    details: CustomerDetails
     window: windows.Window
 
 
@@ -146,17 +146,17 @@ def _readable(answer: _Response) -> stripe_objects.Page:
 
 
 def retrieve_customer(customer_id: str, allowance: Allowance) -> Retrieved:
-    """Whether Stripe, which knows this customer, says that it was deleted.
+    """The customer, which Stripe may know as deleted.
 
     Raises `NoSuchCustomer`, `StripeRefused` or `StripeUnavailable`.
     """
     started = time.time()
     response = _get(f"/v1/customers/{quote(customer_id, safe='')}", {}, allowance)
     try:
-        deleted = stripe_objects.parse_customer_deleted(response.data)
+        details = stripe_objects.parse_customer(response.data)
     except Malformed as error:
         raise UnusableAnswer(f"Stripe's answer could not be read ({error}).") from error
-    return Retrieved(deleted=deleted, window=_window(response, response, started=started))
+    return Retrieved(details=details, window=_window(response, response, started=started))
 
 
 def _window(first: _Response, last: _Response, *, started: float) -> windows.Window:

@@ -15,6 +15,7 @@ CUSTOMER_DELETED = "customer.deleted"
 SUBSCRIPTION_PREFIX = "customer.subscription."
 
 MAX_TEXT = 255
+MAX_EMAIL = 512
 MAX_SECONDS = 2**53
 
 
@@ -66,6 +67,16 @@ class Event:
         """Whether this type of event says something about a customer's entitlements."""
         known = self.type in (SUMMARY_UPDATED, CUSTOMER_DELETED) or self.type.startswith(SUBSCRIPTION_PREFIX)
         return known and not self.thin
+
+
+@dataclass(frozen=True)
+class CustomerDetails:
+    """A customer as Stripe retrieves it. Of a deleted one there is nothing else."""
+
+    deleted: bool
+    email: str
+    name: str
+    metadata: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -136,12 +147,26 @@ def parse_page(data: Any, *, livemode: bool) -> Page:
     )
 
 
-def parse_customer_deleted(data: Any) -> bool:
-    """Whether a retrieved customer says of itself that it was deleted."""
+def parse_customer(data: Any) -> CustomerDetails:
+    """Read a retrieved customer. Details are cut to what fits, and a strange one is passed over."""
     customer = _object(data, "the answer")
     if customer.get("object") != "customer":
         raise Malformed("object: expected a customer")
-    return customer.get("deleted") is True
+    metadata = customer.get("metadata")
+    pairs = metadata.items() if isinstance(metadata, dict) else ()
+    return CustomerDetails(
+        deleted=customer.get("deleted") is True,
+        email=_storable(customer.get("email"))[:MAX_EMAIL],
+        name=_storable(customer.get("name"))[:MAX_TEXT],
+        metadata={_storable(key): _storable(value) for key, value in pairs},
+    )
+
+
+def _storable(value: Any) -> str:
+    """Text that every database can store; empty for anything else."""
+    if not isinstance(value, str):
+        return ""
+    return value.replace("\x00", "").encode(errors="replace").decode()
 
 
 def is_usable_id(value: object) -> bool:

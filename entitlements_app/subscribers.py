@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from django.apps import apps
@@ -17,8 +18,13 @@ def get_subscriber_model() -> type[Model]:
 
     Raises `ImproperlyConfigured` if it is not installed.
     """
+    return _concrete_model(conf.subscriber_model())
+
+
+@lru_cache(maxsize=4)
+def _concrete_model(label: str) -> type[Model]:
     try:
-        model = apps.get_model(conf.subscriber_model())
+        model = apps.get_model(label)
     except LookupError as error:
         raise ImproperlyConfigured(f"ENTITLEMENTS_SUBSCRIBER_MODEL names no installed model: {error}") from error
     return model._meta.concrete_model or model
@@ -36,7 +42,7 @@ def subscriber_key(subscriber: object) -> Any:
     """
     if subscriber is None or isinstance(subscriber, AnonymousUser):
         return None
-    model = get_subscriber_model()
+    model = _concrete_model(conf.of_gates().subscriber_model)
     if not isinstance(subscriber, model):
         raise TypeError(
             f"Expected an instance of {model._meta.label} (ENTITLEMENTS_SUBSCRIBER_MODEL), "

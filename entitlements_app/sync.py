@@ -9,19 +9,20 @@ from __future__ import annotations
 import logging
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.utils import timezone
 
-from . import conf, mirror, stripe_client, transactions, windows
+from . import conf, linking, mirror, stripe_client, transactions, windows
 from .budget import Allowance, Exhausted, Stopped
 from .changes import Cause
-from .exceptions import StripeUnavailable
+from .exceptions import AlreadyLinked, CustomerDeleted, StripeUnavailable
 from .mirror import Holding
 from .models import ActiveEntitlement, Customer
-from .stripe_objects import Grant
+from .stripe_objects import CustomerDetails, Grant
 from .transactions import primary
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ def apply_news(news: Sequence[News], *, livemode: bool) -> None:
     The caller owns the transaction and has locked nothing but events.
     """
     customers = mirror.lock_by_stripe_id([item.stripe_id for item in news], livemode=livemode)
+    site_links = conf.subscriber_for_customer() is not None
     now = timezone.now()  # of the writers that waited for one another the last has the latest
     holdings = []
     for item in news:
@@ -99,6 +101,8 @@ def apply_news(news: Sequence[News], *, livemode: bool) -> None:
             continue
         if item.hint or item.urgent:
             mirror.hint(customer, now=now, urgent=item.urgent)
+        if item.payload is not None and customer.subscriber_id is None and site_links:
+            mirror.hint(customer, now=now, urgent=True)
         if item.payload is not None and _welcome(customer, item.payload, now=now):
             customer.window = windows.payload_window(item.payload.created)
             holdings.append(Holding(customer, item.payload.grants, Cause.EVENT))
@@ -162,6 +166,9 @@ def run_fetch(fetch: Fetch, allowance: Allowance) -> Synced:
             longest = _longest_wait(error)
             transactions.write(lambda: _give_back(fetch, longest=longest))
         raise
+    if isinstance(told, _Known) and told.details and (function := conf.subscriber_for_customer()):
+        for customer in primary(Customer).filter(pk=fetch.pk, subscriber=None, deleted_at=None):
+            _link_as_the_site_says(customer, function)
     if synced.changed:
         logger.info("Fetched %s: %d granted, %d revoked.", fetch.stripe_id, len(synced.granted), len(synced.revoked))
     return synced
@@ -169,9 +176,10 @@ def run_fetch(fetch: Fetch, allowance: Allowance) -> Synced:
 
 @dataclass(frozen=True)
 class _Known:
-    """Stripe knows the customer: its full list."""
+    """Stripe knows the customer: its full list, and who it is, if that was asked."""
 
     listing: stripe_client.Listing
+    details: CustomerDetails | None = None
 
 
 @dataclass(frozen=True)
@@ -193,15 +201,34 @@ def _ask(fetch: Fetch, allowance: Allowance) -> _Told:
         listing = stripe_client.list_active_entitlements(fetch.stripe_id, allowance)
     except stripe_client.NoSuchCustomer:
         listing = None
-    if listing and (listing.grants or not primary(ActiveEntitlement).filter(customer_id=fetch.pk).exists()):
+    rows = primary(ActiveEntitlement).filter(customer_id=fetch.pk)
+    if listing and (listing.grants or not rows.exists()) and not _is_to_be_linked(fetch):
         return _Known(listing)
     try:
         customer = stripe_client.retrieve_customer(fetch.stripe_id, allowance)
     except stripe_client.NoSuchCustomer:
         return _Unknown()
-    if customer.deleted:
+    if customer.details.deleted:
         return _Deleted()
-    return _Known(listing or stripe_client.Listing(grants=(), window=customer.window))
+    return _Known(listing or stripe_client.Listing(grants=(), window=customer.window), customer.details)
+
+
+def _is_to_be_linked(fetch: Fetch) -> bool:
+    if conf.subscriber_for_customer() is None:
+        return False
+    return primary(Customer).filter(pk=fetch.pk, subscriber=None).exists()
+
+
+def _link_as_the_site_says(customer: Customer, function: Callable[[Customer], Any]) -> None:
+    """Ask the site's function whose customer this is. What goes wrong is logged: the next event asks again."""
+    try:
+        subscriber = function(customer)
+        if subscriber is not None:
+            linking.link(subscriber, customer.stripe_id, livemode=customer.livemode)
+    except (AlreadyLinked, CustomerDeleted) as error:  # somebody else was quicker
+        logger.info("Not linked: %s", error)
+    except Exception:  # the site's code may raise anything, and what was fetched stands
+        logger.exception("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER failed for %s.", customer.stripe_id)
 
 
 def _apply(fetch: Fetch, told: _Told) -> Synced:
@@ -214,6 +241,8 @@ def _apply(fetch: Fetch, told: _Told) -> Synced:
         customer.schedule = windows.overtaken(customer.schedule, now=now)
         mirror.save_schedule(customer)
         return Synced(applied=False)
+    if isinstance(told, _Known) and told.details:
+        mirror.save_details(customer, told.details)
     holding = _holding(customer, told, now=now)
     customer.fetched_at = now
     customer.fetch_failures = 0

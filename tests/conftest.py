@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
-from entitlements_app import known_features
+from entitlements_app import cache, known_features
 from entitlements_app.linking import link
 from entitlements_app.testing import StripeSimulator
 from tests.delivery import SECRET
@@ -59,6 +59,7 @@ def _only_where_locks_are(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def _like_a_new_process() -> None:
     known_features.forget()
+    cache.forget()
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def modules() -> list[ModuleType]:
 def test_each_setting_has_its_section() -> None:
     headings = set(re.findall(r"^### `(\w+)`$", (DOCS / "settings.md").read_text(), flags=re.M))
     assert headings == set(conf.NAMES)
-    read = set(re.findall(r'settings, "(ENTITLEMENTS_\w+)"', source()))
+    read = set(re.findall(r'(?:settings, |_function\(|_seconds\()"(ENTITLEMENTS_\w+)"', source()))
     assert read == set(conf.NAMES), "each is read, and no other"
 
 

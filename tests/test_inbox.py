@@ -207,7 +207,7 @@ def test_rows_deleted_by_hand_are_announced_with_the_next_change(acme: Any) -> N
     deliver(summary("cus_acme", "sso", created=NOW - 1))
     ActiveEntitlement.objects.all().delete()
     deliver(summary("cus_acme", "audit", created=NOW))
-    assert effective() == ["+sso", "+audit", "-sso"]
+    assert effective() == ["+sso", "-sso", "+audit"]
     assert EntitlementChange.objects.get(kind="revoked").customer is None
 
 

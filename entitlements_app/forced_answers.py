@@ -1,0 +1,57 @@
+"""Answers that a test has set, instead of what the database says. Empty outside of tests.
+
+Process-wide, so that the threads of a live server see them. `testing.override_entitlements` is the way in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Forced:
+    """Exactly these keys: for one subscriber, known by its key or as this object, or for all (`None`)."""
+
+    keys: frozenset[str]
+    subscriber: object | None
+    subscriber_id: Any
+
+
+_lock = Lock()
+# Replaced, never changed in place: whoever holds it can tell by its identity that another test came.
+_stack: tuple[Forced, ...] = ()
+
+
+def current() -> tuple[Forced, ...]:
+    return _stack
+
+
+def push(forced: Forced) -> None:
+    global _stack
+    with _lock:
+        _stack = (*_stack, forced)
+
+
+def remove(forced: Forced) -> None:
+    """Also one that is not the innermost: threads and fixtures end in any order."""
+    global _stack
+    with _lock:
+        place = next(n for n, each in enumerate(_stack) if each is forced)
+        _stack = _stack[:place] + _stack[place + 1 :]
+
+
+def keys_of(subscriber: object, subscriber_id: Any) -> frozenset[str] | None:
+    """What the innermost that is about this subscriber gives it, `None` if none is."""
+    for forced in reversed(_stack):
+        if forced.subscriber is None or forced.subscriber is subscriber:
+            return forced.keys
+        if subscriber_id is not None and forced.subscriber_id == subscriber_id:
+            return forced.keys
+    return None
+
+
+def all_keys() -> frozenset[str]:
+    """Keys that count as known, as gates ask for them in tests."""
+    return frozenset(key for forced in _stack for key in forced.keys)

@@ -1,0 +1,149 @@
+"""Grant and deny by hand: our own word beside Stripe's. The only writer of overrides.
+
+An override counts from its start and no longer at its end, to the moment, whenever a gate asks: no task is needed. Deny
+wins: over Stripe, and over every grant. Overrides count in both modes, and need no Stripe customer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db.models import Model
+from django.utils import timezone
+
+from . import conf, transactions
+from .changes import Announced, Cause, Move
+from .diff import Difference
+from .exceptions import UnknownFeature
+from .lookup_keys import check_keys
+from .models import ID_LENGTH, EntitlementOverride, Feature, SubscriberState
+from .subscribers import subscriber_key
+from .transactions import alias, primary
+
+_T = TypeVar("_T")
+Effect = EntitlementOverride.Effect
+
+
+def grant(
+    subscriber: Model,
+    key: str,
+    *,
+    starts: datetime | None = None,
+    until: datetime | None = None,
+    reason: str = "",
+    by: AbstractBaseUser | None = None,
+    force: bool = False,
+) -> EntitlementOverride:
+    """Entitle a subscriber to a lookup key, from now on or from `starts`, for good or until `until`.
+
+    Adds to what there is: an earlier grant of the key stays as it was, and while a denial of it is in force the answer
+    is no. `by` is the user who decided. Runs inside a caller's `atomic`.
+
+    Raises `UnknownFeature` if no feature of the configured mode has the key, unless `force`; `TypeError` for what is no
+    key or no subscriber; `ValueError` for an unsaved subscriber, or times that are naive or make no period to come.
+    """
+    return _add(Effect.GRANT, subscriber, key, starts, until, reason, by, force=force)
+
+
+def deny(
+    subscriber: Model,
+    key: str,
+    *,
+    starts: datetime | None = None,
+    until: datetime | None = None,
+    reason: str = "",
+    by: AbstractBaseUser | None = None,
+    force: bool = False,
+) -> EntitlementOverride:
+    """Take a lookup key from a subscriber, whatever Stripe and other overrides say. Otherwise like `grant`."""
+    return _add(Effect.DENY, subscriber, key, starts, until, reason, by, force=force)
+
+
+def clear(subscriber: Model, key: str, *, effect: str | None = None) -> int:
+    """End a subscriber's overrides of a lookup key, or those of one effect (`"grant"`, `"deny"`). Returns how many.
+
+    Those in force end now and stay on record; those to come are deleted. What Stripe says then counts. Raises
+    `TypeError` for what is no key or no subscriber, `ValueError` for an unsaved one or another effect.
+    """
+    pk, (key,) = _saved(subscriber), check_keys((key,))
+    if effect is not None and effect not in Effect.values:
+        raise ValueError(f"effect is {' or '.join(map(repr, Effect.values))}, not {effect!r}.")
+
+    def work() -> int:
+        now = timezone.now()
+        rows = EntitlementOverride.objects.using(alias()).filter(subscriber_id=pk, lookup_key=key)
+        if effect is not None:
+            rows = rows.filter(effect=effect)
+        ended = rows.in_force(now).update(expires_at=now)
+        deleted, _ = rows.filter(starts_at__gt=now).delete()
+        return ended + deleted
+
+    return transactions.write(lambda: _announcing(pk, key, work))
+
+
+def _add(
+    effect: Effect,
+    subscriber: Model,
+    key: str,
+    starts: datetime | None,
+    until: datetime | None,
+    reason: str,
+    by: AbstractBaseUser | None,
+    *,
+    force: bool,
+) -> EntitlementOverride:
+    pk, (key,) = _saved(subscriber), check_keys((key,))
+    if len(key) > ID_LENGTH:
+        raise ValueError(f"A lookup key has at most {ID_LENGTH} characters.")
+    _check_period(starts, until)
+    if not force and not primary(Feature).filter(lookup_key=key, account="", livemode=conf.livemode()).exists():
+        raise UnknownFeature(
+            f"No known feature has the lookup key {key!r}. Correct it; or, if the feature is still to come, pass "
+            "force=True."
+        )
+
+    def work() -> EntitlementOverride:
+        starts_at = timezone.now() if starts is None else starts
+        return primary(EntitlementOverride).create(
+            subscriber_id=pk,
+            lookup_key=key,
+            effect=effect,
+            starts_at=starts_at,
+            expires_at=until,
+            reason=reason,
+            author=cast(Any, by),  # of AUTH_USER_MODEL, whatever that is
+        )
+
+    return transactions.write(lambda: _announcing(pk, key, work))
+
+
+def _announcing(subscriber_id: Any, key: str, work: Callable[[], _T]) -> _T:
+    """Do this work under the lock of the subscriber's states, and log what it moved, in each mode that has one."""
+    known = primary(SubscriberState).filter(subscriber_id=subscriber_id).values_list("livemode", flat=True)
+    modes = sorted({conf.livemode(), *known})
+    announced = [Announced.lock([subscriber_id], livemode=livemode) for livemode in modes]
+    done = work()
+    for states in announced:
+        moved = Move(None, subscriber_id, Difference(frozenset({key}), frozenset({key})), Cause.OVERRIDE)
+        states.record([moved], cause=Cause.OVERRIDE)
+    return done
+
+
+def _saved(subscriber: Model) -> Any:
+    pk = subscriber_key(subscriber)
+    if pk is None:
+        raise ValueError("Only a saved subscriber can have overrides.")
+    return pk
+
+
+def _check_period(starts: datetime | None, until: datetime | None) -> None:
+    for name, moment in (("starts", starts), ("until", until)):
+        if moment is not None and timezone.is_aware(moment) is not settings.USE_TZ:
+            needed = "a time zone, as USE_TZ is True" if settings.USE_TZ else "no time zone, as USE_TZ is False"
+            raise ValueError(f"{name} needs {needed}.")
+    if until is not None and (until <= timezone.now() or (starts is not None and until <= starts)):
+        raise ValueError("until must lie after starts, and in the future: the override would never count.")
