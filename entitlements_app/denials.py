@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.conf import settings
+from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponseRedirect, QueryDict
@@ -23,8 +24,16 @@ def deny(request: HttpRequest, missing: tuple[str, ...]) -> HttpResponseBase:
     Raises `EntitlementMissing`, a `PermissionDenied`, where the setting is `None`.
     """
     if not is_signed_in(request):
-        return redirect_to_login(_path_seen_from(resolve_url(settings.LOGIN_URL), request))
+        return send_to_login(request, settings.LOGIN_URL)
     return deny_signed_in(request, missing)
+
+
+def send_to_login(
+    request: HttpRequest, login_url: str, redirect_field_name: str | None = REDIRECT_FIELD_NAME
+) -> HttpResponseBase:
+    """To that login page, and back here afterwards."""
+    page = resolve_url(login_url)
+    return redirect_to_login(_path_seen_from(page, request), page, redirect_field_name)
 
 
 def deny_signed_in(request: HttpRequest, missing: tuple[str, ...], message: str = "") -> HttpResponseBase:

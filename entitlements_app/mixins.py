@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.views import View
 
-from .denials import deny_signed_in, is_signed_in, missing_error
+from .denials import deny_signed_in, is_signed_in, missing_error, send_to_login
 from .private_responses import keep_private
 from .request_entitlements import aget_request_entitlements, get_request_entitlements
 from .requirements import Requirement, declared
@@ -75,4 +75,6 @@ class EntitlementRequiredMixin(AccessMixin):
             raise missing_error(self.entitlements_missing, str(self.get_permission_denied_message()))
         if is_signed_in(self.request):
             return deny_signed_in(self.request, self.entitlements_missing, str(self.get_permission_denied_message()))
+        if getattr(self.request, "user", None) is None:  # where `AccessMixin` itself would fail
+            return send_to_login(self.request, self.get_login_url(), self.get_redirect_field_name())
         return super().handle_no_permission()
