@@ -73,7 +73,7 @@ class Entitlements:
     def __getattr__(self, name: str) -> bool:
         if name.startswith("_"):
             raise AttributeError(name)
-        return self._read()._holds(name)
+        return self[name]
 
     @noted
     def __getitem__(self, key: str) -> bool:

@@ -28,7 +28,9 @@ class EntitlementsBackend(BaseBackend):
     """
 
     def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
-        """Raises `TypeError` for `"entitlements."`, which names no key."""
+        """Raises `TypeError` for `"entitlements."`, which names no key, and for what is no text."""
+        if not isinstance(perm, str):
+            raise TypeError(f"A permission is a text, not {perm!r}.")
         label, _, key = perm.partition(".")
         if label != LABEL:
             return False

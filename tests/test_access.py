@@ -70,6 +70,9 @@ def test_what_is_no_key_is_a_type_error_in_every_spelling(bad: tuple[Any, ...]) 
         with pytest.raises(TypeError):
             ask(*bad)
     for key in bad[-1:]:
+        if isinstance(key, str):
+            with pytest.raises(TypeError):
+                getattr(e, key)
         with pytest.raises(TypeError):
             e[key]
         with pytest.raises(TypeError):

@@ -326,6 +326,14 @@ def test_a_permission_without_a_key_is_a_type_error() -> None:
             user.has_perm(perm)
 
 
+@pytest.mark.parametrize("perm", [None, 5, ("entitlements.a",), b"entitlements.a"])
+def test_a_permission_that_is_no_text_is_a_type_error(perm: Any) -> None:
+    user = stranger()
+    for ask in (user.has_perm, async_to_sync(user.ahas_perm)):
+        with pytest.raises(TypeError, match="A permission is a text"):
+            ask(perm)
+
+
 def test_inactive_and_anonymous_users_have_no_permission() -> None:
     subscriber = subscriber_with(KEY)
     user = visitor_of(subscriber)
