@@ -2,7 +2,8 @@
 
 Django's `not`, `and`, `or`, `in` and comparisons in `{% if %}` take whatever is raised for no. So while asking fails,
 `{% if not request.entitlements.x %}buy{% else %}what is paid for{% endif %}` would show everyone what is paid for. Each
-error is noted here when it is raised, and the middleware raises it again if such an operator was its end.
+error is noted here when it is raised, and the middleware raises it again if such an operator was its end. Jinja does so
+with a `TypeError` in `request.entitlements[key]`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from django.http.response import HttpResponseBase
-from django.template import smartif
+
+# The modules that catch, and what is said of it.
+_TAKEN_FOR_NO = {
+    "django.template.smartif": "A Django template took this for no, inside not, and, or, in or a comparison.",
+    "jinja2.environment": "A Jinja template took this for an undefined value, which is a no.",
+}
 
 _noted: ContextVar[list[Exception] | None] = ContextVar("entitlements_noted_errors", default=None)
 _Question = TypeVar("_Question", bound=Callable[..., Any])
@@ -56,13 +62,13 @@ class Watch:
         """This response, unless a template swallowed an error on the way: then the first one is raised."""
         if self._errors and response.status_code < 500:
             for error in self._errors:
-                if _was_swallowed(error):
-                    error.add_note("A Django template took this for no, inside not, and, or, in or a comparison.")
+                if taken_for_no := _taken_for_no(error):
+                    error.add_note(taken_for_no)
                     raise error
         return response
 
 
-def _was_swallowed(error: Exception) -> bool:
+def _taken_for_no(error: Exception) -> str | None:
     # A traceback begins with the frame that caught.
     caught = error.__traceback__
-    return caught is not None and caught.tb_frame.f_globals is vars(smartif)
+    return None if caught is None else _TAKEN_FOR_NO.get(caught.tb_frame.f_globals.get("__name__", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from tests.visitors import entitled, over_both, subscriber_with, unlinked
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
+has_jinja = "jinja2" in [engine.name for engine in engines.all()]
 LOAD = "{% load entitlements %}"
 CONDITIONS = {
     "not": "not request.entitlements.premium_support",
@@ -66,6 +68,11 @@ def response_of_a_template(request: HttpRequest) -> TemplateResponse:
     return TemplateResponse(request, page(CONDITIONS["not"]))  # rendered after the view has returned
 
 
+def jinja_page(request: HttpRequest) -> HttpResponse:
+    source = "{% if not request.entitlements[key] %}buy{% else %}paid{% endif %}"
+    return HttpResponse(engines["jinja2"].from_string(source).render({"key": json.loads(request.GET["key"])}, request))
+
+
 def handles_it(request: HttpRequest) -> HttpResponse:
     try:
         request.entitlements[KEY]
@@ -84,6 +91,7 @@ urlpatterns = [
     *[path(f"async/{name}/", async_page(condition)) for name, condition in CONDITIONS.items()],
     path("wrong-model/", sync_page('not team|entitled_to:"premium_support"')),
     path("empty-key/", sync_page('not subscriber|entitled_to:""')),
+    path("jinja/", jinja_page),
     path("template-response/", response_of_a_template),
     path("handled/", handles_it),
     path("fails-anyway/", fails_anyway),
@@ -165,6 +173,19 @@ def test_a_malformed_setting(name: str, settings: Any) -> None:
 def test_a_filter_that_is_asked_wrongly(path: str) -> None:
     with pytest.raises(TypeError):
         shown_to(unlinked(), path)
+
+
+@pytest.mark.skipif(not has_jinja, reason="the environment without extras")
+@pytest.mark.parametrize("key", ["", ["premium_support"], None, 1])
+def test_jinja_is_asked_about_what_is_no_key(key: Any) -> None:
+    with pytest.raises(TypeError, match="A lookup key is a text"):
+        shown_to(entitled(), f"/jinja/?key={json.dumps(key)}")
+
+
+@pytest.mark.skipif(not has_jinja, reason="the environment without extras")
+def test_jinja_is_asked_about_a_key() -> None:
+    assert shown_to(entitled(), '/jinja/?key="premium_support"') == "paid"
+    assert shown_to(unlinked(), '/jinja/?key="premium_support"') == "buy"
 
 
 def test_a_template_that_is_rendered_after_the_view() -> None:
