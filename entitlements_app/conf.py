@@ -148,17 +148,30 @@ def _function(name: str, argument: str) -> Callable[[Any], Any] | None:
     path = getattr(settings, name, None)
     if path is None:
         return None
+    if not isinstance(path, str):
+        raise ImproperlyConfigured(f"{name} must be the dotted path of a function.")
+    return _imported(name, path, argument)
+
+
+@lru_cache(maxsize=16)
+def _imported(name: str, path: str, argument: str) -> Callable[[Any], Any]:
     try:
         function = import_string(path)
-    except (ImportError, AttributeError, TypeError) as error:
+    except (ImportError, AttributeError) as error:
         raise ImproperlyConfigured(f"{name} must be the dotted path of a function that can be imported.") from error
     if not callable(function):
         raise ImproperlyConfigured(f"{name} names something that cannot be called.")
-    try:
-        signature(function).bind(argument)
-    except TypeError as error:
-        raise ImproperlyConfigured(f"{name} names a function that does not take ({argument}).") from error
+    if not _takes(function, argument):
+        raise ImproperlyConfigured(f"{name} names a function that does not take ({argument}).")
     return function  # type: ignore[no-any-return]
+
+
+def _takes(function: Callable[..., Any], *arguments: str) -> bool:
+    try:
+        signature(function).bind(*arguments)
+    except (TypeError, ValueError):  # the second of one that tells nothing, as some of C do
+        return False
+    return True
 
 
 def cache() -> str | None:
@@ -218,12 +231,8 @@ def _denied_function(path: str) -> Callable[..., Any]:
         raise ImproperlyConfigured(_NOT_DENIED) from error
     if not callable(function):
         raise ImproperlyConfigured("ENTITLEMENTS_DENIED names something that cannot be called.")
-    try:
-        signature(function).bind("request", "missing")
-    except TypeError as error:
-        raise ImproperlyConfigured(
-            "ENTITLEMENTS_DENIED names a function that does not take (request, missing)."
-        ) from error
+    if not _takes(function, "request", "missing"):
+        raise ImproperlyConfigured("ENTITLEMENTS_DENIED names a function that does not take (request, missing).")
     return function  # type: ignore[no-any-return]
 
 

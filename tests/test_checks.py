@@ -66,6 +66,8 @@ def test_a_site_that_is_set_up_well_hears_nothing() -> None:
         ("ENTITLEMENTS_WEBHOOK_SECRETS", ["whsec_hush", ""], ["E004"]),
         ("ENTITLEMENTS_WEBHOOK_SECRETS", [], ["W002"]),
         ("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "shop.hush", ["E006"]),
+        ("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "tests.test_checks.found", ["E006"]),
+        ("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "tests.testapp.views.organisation_of_async", []),
         ("ENTITLEMENTS_UNKNOWN_FEATURE", "hush", ["E007"]),
         ("ENTITLEMENTS_UNKNOWN_FEATURE", "raise", []),
         ("ENTITLEMENTS_DENIED", "shop.views.hush", ["E008"]),
