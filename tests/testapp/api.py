@@ -44,7 +44,10 @@ class GatedTwiceTurned(GatedOf):
 class GatedObject(GatedOf):
     """The object is what is gated: the list is everyone's who signs in."""
 
+    permission_classes = [IsAuthenticated]
+
     def get(self, request: Request) -> Response:
+        self.permission_classes = [HasEntitlement.of(KEY)]
         self.check_object_permissions(request, object())
         return Response("open")
 
