@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 
+from entitlements_app.request_entitlements import get_request_entitlements
 from tests.rows import BY_ORGANISATION, make_subscriber, visitor_of
+from tests.testapp.gates import KEY
 from tests.visitors import Sync, Who, entitled, every_visitor, over_both, subscriber_with, unlinked
 
 pytest.importorskip("rest_framework", reason="the environment without extras")
@@ -64,10 +66,11 @@ def test_an_answer_read_before_drf_authenticated_is_not_drf_s(session_pays: bool
 
 
 def only_drf_knows(request: Any) -> Any:
-    """A subscriber that only DRF's own request can name: what the token is for."""
+    """A subscriber that only DRF's own request can name. (`auth` it copies to Django's.)"""
+    from tests.testapp.api import HeaderAuthentication
     from tests.testapp.models import Organisation
 
-    if not getattr(request, "auth", None):
+    if not isinstance(getattr(request, "successful_authenticator", None), HeaderAuthentication):
         return None
     if BY_ORGANISATION:
         return Organisation.objects.filter(members=request.user.pk).first()
@@ -82,6 +85,21 @@ def test_the_site_s_function_gets_drf_s_request_and_its_answer_serves_the_view(s
     client = Client()
     client.force_login(payer)
     assert client.get("/api/session/of/").status_code == 403
+
+
+def test_an_answer_read_before_drf_authenticated_is_not_drf_s_for_the_same_user_object_either(settings: Any) -> None:
+    from tests.testapp.api import GatedOf, HeaderAuthentication
+
+    class OfTheSession(HeaderAuthentication):
+        def authenticate(self, request: Any) -> Any:
+            return request._request.user, None
+
+    settings.ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = f"{__name__}.only_drf_knows"
+    request = RequestFactory().get("/")
+    request.user = entitled()
+    assert not get_request_entitlements(request)[KEY]
+    assert GatedOf.as_view(authentication_classes=[OfTheSession])(request).status_code == 200
+    assert get_request_entitlements(request)[KEY], "after it, Django's request has DRF's answer"
 
 
 def test_the_view_s_own_question_costs_no_second_query() -> None:
@@ -131,8 +149,6 @@ def test_the_same_keys_give_the_same_class() -> None:
 
 
 def test_it_can_be_asked_about_a_plain_request_as_unit_tests_do() -> None:
-    from django.test import RequestFactory
-
     from entitlements_app.contrib.rest_framework import HasEntitlement
 
     request = RequestFactory().get("/")
@@ -156,8 +172,6 @@ def test_a_view_that_declares_nothing_is_an_error_and_no_open_door() -> None:
 
 @pytest.mark.parametrize("declared", ["", (), ["premium_support"], ("",), 5])
 def test_a_view_that_declares_what_is_no_key_is_an_error(declared: Any) -> None:
-    from django.test import RequestFactory
-
     from tests.testapp.api import Gated
 
     request = RequestFactory().get("/")
