@@ -143,9 +143,10 @@ def test_its_own_message() -> None:
 def test_a_403_for_everyone(who: Any, settings: Any) -> None:
     class Page(Wants):
         raise_exception = True
+        permission_denied_message = "Only with Enterprise."
 
     settings.ENTITLEMENTS_DENIED = "plans"
-    with pytest.raises(EntitlementMissing):
+    with pytest.raises(EntitlementMissing, match=r"^Only with Enterprise\.$"):
         asked(Page, who())
 
 
