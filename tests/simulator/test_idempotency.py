@@ -80,6 +80,15 @@ def test_which_failures_are_kept(status: int, again: int, client: sdk.StripeClie
     assert (ask(), ask()) == (status, again)
 
 
+def test_what_is_kept_is_for_nobody_who_may_not_ask(client: sdk.StripeClient, simulator: StripeSimulator) -> None:
+    create(client, "k")
+    simulator.add_restricted_key("rk_test_reader", "entitlement_read")
+    for key, refusal in (("sk_test_unknown", sdk.AuthenticationError), ("rk_test_reader", sdk.PermissionError)):
+        other = sdk.StripeClient(key, base_addresses={"api": simulator.url})
+        with pytest.raises(refusal):
+            create(other, "k")
+
+
 def test_a_key_in_use_is_a_conflict(client: sdk.StripeClient, simulator: StripeSimulator) -> None:
     answers: list[Any] = []
     with simulator.hold("POST", "/v1/entitlements/features") as held:

@@ -1,4 +1,4 @@
-"""From an HTTP request to its answer: faults first, then the key, then the API; everything is logged."""
+"""From an HTTP request to its answer: the key first, then faults, then the API; everything is logged."""
 
 from __future__ import annotations
 
@@ -97,6 +97,7 @@ class Gateway:
             return None
         request_id = self._account.identifiers.request()
         try:
+            self._check_key(request)
             with self._once(request, pairs) as once:
                 if once.result is None:
                     self._faults.delay(request.path)
@@ -106,11 +107,16 @@ class Gateway:
                 self._log(request, pairs, status)
                 if (hold := self._faults.hold_for(request.method, request.path)) is not None:
                     hold.keep_waiting()
-        except errors.ApiError as error:  # the idempotency key is in use, or another request's
+        except errors.ApiError as error:  # of the API key; or the idempotency key is in use, or another request's
             status, headers, body = _refusal(error)
             headers = headers | self._common_headers(request, request_id)
             self._log(request, pairs, status)
         return HttpAnswer(status, headers, body)
+
+    def _check_key(self, request: HttpRequest) -> None:
+        """Before anything else: what an idempotency key has kept is for nobody who may not ask."""
+        account = request.headers.get("stripe-account")
+        self._keys.check(_key(request.headers.get("authorization", "")), account, request.method, request.path)
 
     @contextmanager
     def _once(self, request: HttpRequest, pairs: list[tuple[str, str]]) -> Iterator[_Once]:
@@ -135,8 +141,6 @@ class Gateway:
         try:
             if (failure := self._faults.failure_for(request.path)) is not None:
                 raise failure
-            account = request.headers.get("stripe-account")
-            self._keys.check(_key(request.headers.get("authorization", "")), account, request.method, request.path)
             answer = api.perform(
                 self._account,
                 request.method,
