@@ -55,6 +55,8 @@ class Story:
             lambda: stripe.advance(timedelta(days=30)),
             lambda: stripe.archive_feature(shop.features["sso"]),
             lambda: shop.subscribe(self.customer, "reports"),
+            lambda: shop.subscribe(self.customer, "enterprise"),  # has what pro has, too
+            lambda: stripe.cancel(stripe.call("GET", "/v1/subscriptions", {"limit": 1})["data"][0]),
             lambda: stripe.call("POST", url, {"cancel_at_period_end": True}),
             lambda: stripe.advance(timedelta(days=30)),
             lambda: shop.subscribe(self.customer, "pro"),

@@ -149,6 +149,23 @@ def test_lists_are_newest_or_oldest_first(simulator: StripeSimulator, client: sd
     assert listed(client, customer, limit=2) == newest[::-1]
 
 
+@pytest.mark.parametrize(("per_product", "keys"), [(False, ["sso"]), (True, ["sso", "sso"])])
+def test_a_feature_of_two_products_is_granted_once_or_twice(
+    per_product: bool, keys: list[str], simulator: StripeSimulator, client: sdk.StripeClient
+) -> None:
+    simulator.entitlement_per_product = per_product
+    customer = sell(simulator, "sso")
+    feature = client.v1.entitlements.features.list({}).data[0].id
+    other = simulator.create_price(simulator.create_product("Other", features=[feature]))
+    subscription = simulator.subscribe(customer, other)
+    rows = simulator.active_entitlements(customer)
+    assert [row["lookup_key"] for row in rows] == keys
+    assert len({row["id"] for row in rows}) == len(keys)
+    assert len(summaries(simulator)) == len(keys)
+    simulator.cancel(subscription)
+    assert listed(client, customer) == ["sso"]
+
+
 def test_a_plain_list_of_features_has_archived_ones_or_not(
     simulator: StripeSimulator, client: sdk.StripeClient
 ) -> None:

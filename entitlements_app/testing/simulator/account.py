@@ -11,6 +11,7 @@ from .identifiers import Identifiers
 
 Json = dict[str, Any]
 Table = dict[str, Json]
+Granted = tuple[str, str]  # feature id, and the product that has it
 
 API_VERSION = "2025-06-30.basil"
 INLINE_LIMIT = 10
@@ -24,6 +25,7 @@ class Switches:
     deleted_customer: str = "empty"
     granting: frozenset[str] = frozenset({"trialing", "active", "past_due", "paused"})
     pause_collection_grants: bool = True
+    entitlement_per_product: bool = False
     renewal_follows_catalogue: bool = True
     archived_in_list: bool = False
     nested_url_answers: bool = False
@@ -77,10 +79,10 @@ class Account:
     endpoint_secrets: dict[str, str] = field(default_factory=dict)
     # product id -> product feature id -> feature id
     product_features: dict[str, dict[str, str]] = field(default_factory=dict)
-    # subscription id -> ids of the features its products had when its items were last set
-    subscription_features: dict[str, list[str]] = field(default_factory=dict)
-    # customer id -> feature id -> active entitlement
-    entitlements: dict[str, Table] = field(default_factory=dict)
+    # subscription id -> what its products had when its items were last set
+    subscription_features: dict[str, list[Granted]] = field(default_factory=dict)
+    # customer id -> what is granted -> active entitlement
+    entitlements: dict[str, dict[Granted, Json]] = field(default_factory=dict)
     # customer id -> (when, its active entitlements from then on), oldest first
     history: dict[str, list[tuple[float, list[Json]]]] = field(default_factory=dict)
     # event id -> when it happened, whatever its `created` says

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Collection
 
 from . import errors, events, paging
-from .account import Account, Call, Json
+from .account import Account, Call, Granted, Json
 
 URL = "/v1/entitlements/active_entitlements"
 
@@ -16,8 +16,9 @@ URL = "/v1/entitlements/active_entitlements"
 def snapshot_features(account: Account, subscription: Json) -> None:
     """Fix what this subscription grants from now on: the features its products have at this moment."""
     products = [item["price"]["product"] for item in subscription["items"]["data"]]
-    attached = [feature for product in products for feature in account.product_features.get(product, {}).values()]
-    account.subscription_features[subscription["id"]] = list(dict.fromkeys(attached))
+    attached = account.product_features
+    granted = [(feature, product) for product in products for feature in attached.get(product, {}).values()]
+    account.subscription_features[subscription["id"]] = list(dict.fromkeys(granted))
 
 
 def recompute(account: Account, customer: str, *, reissued: Collection[str] = ()) -> None:
@@ -27,8 +28,10 @@ def recompute(account: Account, customer: str, *, reissued: Collection[str] = ()
     subscription changes its plan.
     """
     held = account.entitlements.get(customer, {})
-    kept = {feature: entitlement for feature, entitlement in held.items() if feature not in reissued}
-    wanted = {feature: kept.get(feature) or _entitlement(account, feature) for feature in _granted(account, customer)}
+    kept = {granted: entitlement for granted, entitlement in held.items() if granted[0] not in reissued}
+    wanted = {
+        granted: kept.get(granted) or _entitlement(account, granted[0]) for granted in _granted(account, customer)
+    }
     if wanted == held:
         return
     account.entitlements[customer] = wanted
@@ -36,9 +39,13 @@ def recompute(account: Account, customer: str, *, reissued: Collection[str] = ()
     _record_summary(account, customer, before=list(held.values())[::-1])
 
 
-def _granted(account: Account, customer: str) -> list[str]:
+def _granted(account: Account, customer: str) -> list[Granted]:
+    """Once for each feature, or for each product that has it; then no product is named."""
     granting = [row["id"] for row in account.subscriptions.values() if _grants_to(account, row, customer)]
-    return list(dict.fromkeys(feature for row in granting for feature in account.subscription_features[row]))
+    granted = [pair for row in granting for pair in account.subscription_features[row]]
+    if not account.switches.entitlement_per_product:
+        granted = [(feature, "") for feature, _ in granted]
+    return list(dict.fromkeys(granted))
 
 
 def features_of_others(account: Account, subscription: Json) -> set[str]:
@@ -47,7 +54,7 @@ def features_of_others(account: Account, subscription: Json) -> set[str]:
         feature
         for name, other in account.subscriptions.items()
         if name != subscription["id"] and _grants_to(account, other, subscription["customer"])
-        for feature in account.subscription_features[name]
+        for feature, _ in account.subscription_features[name]
     }
 
 

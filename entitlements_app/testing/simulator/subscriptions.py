@@ -199,7 +199,7 @@ def _apply_items(account: Account, subscription: Json, before: Json) -> None:
     grants.snapshot_features(account, subscription)
     reissued: set[str] = set()
     if _prices(before) != _prices(subscription):
-        own = set(account.subscription_features[subscription["id"]])
+        own = {feature for feature, _ in account.subscription_features[subscription["id"]]}
         reissued = own - grants.features_of_others(account, subscription)
     grants.recompute(account, subscription["customer"], reissued=reissued)
 

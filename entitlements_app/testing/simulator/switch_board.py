@@ -64,6 +64,7 @@ class SwitchBoard:
     )
     granting = StatusSwitch("Under which statuses does a subscription grant? Unsure: past_due, unpaid, incomplete.")
     pause_collection_grants = Switch("Does a subscription whose collection is paused still grant?", True, False)
+    entitlement_per_product = Switch("Is a feature of two products of a customer granted twice?", False, True)
     renewal_follows_catalogue = Switch("Do features attached since count from the next period on?", True, False)
     archived_in_list = Switch("Are archived features in a list that does not ask for them?", False, True)
     nested_url_answers = Switch("Does the URL answer that summaries name, /v1/customer/…/entitlements?", False, True)
