@@ -250,6 +250,16 @@ def test_catalogue_changes_reach_subscriptions_with_their_next_period(shop: Shop
     assert (shop.keys(), shop.told()) == (["audit"], ["updated", SUMMARY])
 
 
+def test_the_period_after_a_trial_is_a_next_one(shop: Shop) -> None:
+    shop.subscribe(trial_period_days=2)
+    shop.simulator.attach_feature(shop.product, shop.simulator.create_feature("audit"))
+    shop.told()
+    shop.simulator.advance(timedelta(days=2, seconds=-1))
+    assert shop.keys() == ["sso"]
+    shop.simulator.advance(1)
+    assert (shop.keys(), shop.told()) == (["audit", "sso"], ["updated", SUMMARY])
+
+
 def test_or_not_even_then_as_the_field_reports(shop: Shop) -> None:
     shop.simulator.renewal_follows_catalogue = False
     shop.subscribe()

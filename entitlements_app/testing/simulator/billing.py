@@ -82,7 +82,7 @@ def end_trial(account: Account, subscription: Json, call: Call | None = None) ->
             grants.recompute(account, subscription["customer"])
         return
     charge(account, subscription, changes | {"items": _items_from(subscription, account.clock.seconds)}, call)
-    grants.recompute(account, subscription["customer"])
+    renew(account, subscription)
 
 
 def roll_period(account: Account, subscription: Json) -> None:
