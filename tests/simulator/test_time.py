@@ -145,6 +145,44 @@ def test_cancelled_at_the_period_s_end_access_stays_until_then(shop: Shop) -> No
     assert shop.simulator.events(type="customer.subscription.deleted")[0]["created"] == ends
 
 
+def test_a_cancellation_at_the_period_s_end_follows_that_end(shop: Shop) -> None:
+    created = shop.subscribe(trial_period_days=2, cancel_at_period_end=True).created
+    assert shop.update(trial_end=created + 5 * DAY).cancel_at == created + 5 * DAY
+    shop.simulator.advance(timedelta(days=3))
+    assert shop.update(trial_end="now").cancel_at == created + 33 * DAY
+    shop.simulator.advance(MONTH - timedelta(seconds=1))
+    assert (shop.status(), shop.keys()) == ("active", ["sso"])
+    shop.simulator.advance(1)
+    assert (shop.status(), shop.keys()) == ("canceled", [])
+
+
+def test_a_cancellation_has_one_time(shop: Shop) -> None:
+    created = shop.subscribe().created
+    with pytest.raises(sdk.InvalidRequestError) as caught:
+        shop.update(cancel_at_period_end=True, cancel_at=created + DAY)
+    assert caught.value.param == "cancel_at"
+
+
+def test_a_price_of_another_interval_begins_a_new_period(shop: Shop) -> None:
+    item = shop.subscribe(cancel_at_period_end=True)["items"].data[0].id
+    yearly = shop.simulator.create_price(shop.product, interval="year")["id"]
+    with pytest.raises(sdk.InvalidRequestError, match="same interval"):
+        shop.update(items=[{"price": yearly}])
+    shop.simulator.advance(10 * DAY)
+    changed = shop.update(items=[{"id": item, "price": yearly}])
+    period = changed["items"].data[0]
+    now = shop.simulator.clock.seconds
+    assert (period.current_period_start, period.current_period_end) == (now, now + 365 * DAY)
+    assert changed.cancel_at == now + 365 * DAY
+
+
+def test_a_trial_is_as_long_whatever_the_price(shop: Shop) -> None:
+    subscription = shop.subscribe(trial_period_days=5)
+    item, yearly = subscription["items"].data[0].id, shop.simulator.create_price(shop.product, interval="year")["id"]
+    changed = shop.update(items=[{"id": item, "price": yearly}])
+    assert changed["items"].data[0].current_period_end == changed.trial_end == subscription.trial_end
+
+
 def test_a_cancellation_can_be_taken_back(shop: Shop) -> None:
     shop.subscribe()
     shop.update(cancel_at_period_end=True)

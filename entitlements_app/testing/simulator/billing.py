@@ -18,10 +18,14 @@ WARNING_SECONDS = 3 * 86_400
 Happening = Callable[[Account, Json], None]
 
 
+def length(price: Json) -> int:
+    """Seconds of a period."""
+    return INTERVAL_SECONDS[price["recurring"]["interval"]] * int(price["recurring"]["interval_count"])
+
+
 def period(price: Json, start: int) -> Json:
     """The item's fields for a period that begins at that second."""
-    length = INTERVAL_SECONDS[price["recurring"]["interval"]] * price["recurring"]["interval_count"]
-    return {"current_period_start": start, "current_period_end": start + length}
+    return {"current_period_start": start, "current_period_end": start + length(price)}
 
 
 def period_end(subscription: Json) -> int:
@@ -30,6 +34,8 @@ def period_end(subscription: Json) -> int:
 
 def tell(account: Account, subscription: Json, changes: Json, call: Call | None = None, *, also: str = "") -> None:
     """Write the changes, and tell of them as Stripe would; `also` is a second event, as `paused`."""
+    if subscription["cancel_at_period_end"]:
+        changes = changes | {"cancel_at": period_end(subscription | changes)}
     previous = changed(subscription, changes)
     if not previous:
         return

@@ -105,6 +105,8 @@ def _set_items(subscription: Json, items: list[Json]) -> None:
         raise errors.parameter_invalid("A subscription must have at least one item.", "items")
     if len(prices) != len(set(prices)):
         raise errors.parameter_invalid("Cannot add several items with the same price.", "items")
+    if len({billing.length(item["price"]) for item in items}) > 1:
+        raise errors.parameter_invalid("All prices of a subscription must have the same interval.", "items")
     subscription["items"] |= {"data": items, "total_count": len(items)}
 
 
@@ -182,7 +184,10 @@ def _change_items(account: Account, subscription: Json, given: list[Json]) -> No
 
 def _change_item(account: Account, item: Json, change: Json, index: int) -> None:
     if "price" in change:
-        item["price"] = copy.deepcopy(_recurring_price(account, change["price"], index))
+        before, item["price"] = item["price"], copy.deepcopy(_recurring_price(account, change["price"], index))
+        in_trial = account.subscriptions[item["subscription"]]["status"] == "trialing"
+        if billing.length(before) != billing.length(item["price"]) and not in_trial:
+            item.update(billing.period(item["price"], account.clock.seconds))
     item["quantity"] = change.get("quantity", item["quantity"])
     if "metadata" in change:
         item["metadata"] = merged_metadata(item["metadata"], change["metadata"])

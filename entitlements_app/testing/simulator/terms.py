@@ -56,7 +56,9 @@ def changes(account: Account, subscription: Json, params: Json) -> Json:
 def cancellation(account: Account, subscription: Json, params: Json) -> Json:
     """What `cancel_at_period_end` or `cancel_at` change. Access stays until that second."""
     if "cancel_at_period_end" not in params and "cancel_at" not in params:
-        return {}
+        return {"cancel_at": billing.period_end(subscription)} if subscription["cancel_at_period_end"] else {}
+    if params.get("cancel_at_period_end") and params.get("cancel_at"):
+        raise errors.parameter_invalid("You may only set one of cancel_at_period_end and cancel_at.", "cancel_at")
     at_period_end = params.get("cancel_at_period_end", False)
     at = billing.period_end(subscription) if at_period_end else params.get("cancel_at") or None
     if at is not None and at <= account.clock.seconds:
