@@ -11,6 +11,7 @@ from django.conf import settings as django_settings
 from entitlements_app import cache, known_features
 from entitlements_app.linking import link
 from entitlements_app.testing import StripeSimulator
+from tests import valkey
 from tests.delivery import SECRET
 from tests.rows import make_subscriber
 from tests.shop import Shop
@@ -46,6 +47,7 @@ def pytest_configure() -> None:
 
 def pytest_unconfigure() -> None:
     """Not `atexit`: a worker of pytest-xdist ends without it."""
+    valkey.stop()
     if django_settings.DATABASE == "sqlite":
         shutil.rmtree(django_settings.SCRATCH, ignore_errors=True)
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 class Server:
     """Start it, kill it, start it again: it keeps its address."""
 
-    def __init__(self, stripe: StripeSimulator) -> None:
+    def __init__(self, stripe: StripeSimulator, **environment: str) -> None:
         self.port = free_port()
         self._env = os.environ | {
             "DJANGO_SETTINGS_MODULE": "tests.settings",
@@ -33,6 +33,7 @@ class Server:
             ),
             "TEST_SERVER_API_KEY": stripe.api_key,
             "TEST_SERVER_API_BASE": stripe.url,
+            **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -104,6 +104,16 @@ else:
         }
     }
 
+if "TEST_SERVER_CACHE" in os.environ:  # of a server that a test starts
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": os.environ["TEST_SERVER_CACHE"],
+        }
+    }
+    ENTITLEMENTS_CACHE = "default"
+    ENTITLEMENTS_LOCAL_SECONDS = float(os.environ.get("TEST_SERVER_LOCAL_SECONDS", "0"))
+
 ENTITLEMENTS_WEBHOOK_SECRETS = ["whsec_fixture_not_a_real_secret_000001"]
 ENTITLEMENTS_STRIPE_API_KEY = os.environ.get("TEST_SERVER_API_KEY")
 ENTITLEMENTS_STRIPE_API_BASE = os.environ.get("TEST_SERVER_API_BASE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import time_machine
@@ -24,9 +26,11 @@ from entitlements_app.linking import link, unlink
 from entitlements_app.models import ActiveEntitlement, EntitlementOverride
 from entitlements_app.overrides import clear, deny, grant
 from entitlements_app.sync import sync_customer
+from entitlements_app.testing import StripeSimulator
 from tests import valkey
-from tests.delivery import customer_deleted, deliver, summary
+from tests.delivery import customer_deleted, deliver, signature, summary
 from tests.rows import customer, make_subscriber, visitor_of
+from tests.server import Server
 from tests.testapp import caches as held_caches
 from tests.testapp.caches import Hold
 from tests.threads import Crowd, together
@@ -42,7 +46,7 @@ def shared(request: pytest.FixtureRequest, settings: Any) -> Iterator[Any]:
     if request.param == "locmem":
         backend = {"BACKEND": "tests.testapp.caches.HeldLocMem", "LOCATION": "entitlements"}
     else:
-        backend = {"BACKEND": "tests.testapp.caches.HeldRedis", "LOCATION": valkey.start().connection_url}
+        backend = {"BACKEND": "tests.testapp.caches.HeldRedis", "LOCATION": valkey.url()}
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}, "answers": backend}
     settings.ENTITLEMENTS_CACHE = "answers"
     caches["answers"].clear()
@@ -94,7 +98,7 @@ def test_a_warm_answer_costs_no_query_and_one_operation(acme: Any, shared: Any, 
 
 def test_a_warm_answer_is_one_command_of_the_protocol(acme: Any, settings: Any) -> None:
     redis = pytest.importorskip("redis")
-    url = valkey.start().connection_url
+    url = valkey.url()
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}}
     settings.ENTITLEMENTS_CACHE = "default"
     server = redis.Redis.from_url(url)
@@ -472,6 +476,52 @@ def override_cache(settings: Any, backend: dict[str, str], location: str) -> Ite
         yield
     finally:
         settings.CACHES = before
+
+
+# --- several processes
+
+
+def test_what_one_process_writes_the_others_see(acme: Any, stripe: StripeSimulator, settings: Any) -> None:
+    """Two sites and this process, on one Valkey: one of the sites keeps answers for a second by itself."""
+    url = valkey.url()
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}}
+    settings.ENTITLEMENTS_CACHE = "default"
+    client = Client()
+    client.force_login(visitor_of(acme), backend="django.contrib.auth.backends.ModelBackend")
+    cookie = f"sessionid={client.cookies['sessionid'].value}"
+    environment = {"TEST_SERVER_CACHE": url, "TEST_SERVER_API_KEY": ""}  # this Stripe would deny what is posted
+    quick = Server(stripe, **environment)
+    patient = Server(stripe, **environment, TEST_SERVER_LOCAL_SECONDS="1")
+
+    def seen(server: Server) -> bytes:
+        request = Request(f"http://127.0.0.1:{server.port}/saying/attribute/", headers={"Cookie": cookie})
+        with urlopen(request, timeout=20) as response:
+            return response.read()
+
+    try:
+        for server in (quick, patient):
+            assert seen(server.start()) == b"closed"
+        for change, answer in (
+            (lambda: grant(acme, "premium_support", force=True), b"open"),
+            (lambda: clear(acme, "premium_support"), b"closed"),
+            (lambda: post_to(quick, summary("cus_acme", "premium_support")), b"open"),
+            (lambda: deny(acme, "premium_support", force=True), b"closed"),
+        ):
+            change()
+            assert seen(quick) == answer
+            assert has_entitlement(acme, "premium_support") is (answer == b"open")
+            time.sleep(1.05)
+            assert seen(patient) == answer
+    finally:
+        quick.stop()
+        patient.stop()
+
+
+def post_to(server: Server, event: dict[str, Any]) -> None:
+    body = json.dumps(event).encode()
+    request = Request(server.webhook_url, data=body, headers={"Stripe-Signature": signature(body)})
+    with urlopen(request, timeout=20) as response:
+        assert response.status == 200
 
 
 # --- in the process

