@@ -45,9 +45,11 @@ class Shop:
         new, self._seen = events[self._seen :], len(events)
         return new
 
-    def deliver(self, *, later: float = 0) -> None:
-        """Post all new events, in order, signed that many seconds after now."""
+    def deliver(self, *, later: float = 0, only: str = "") -> None:
+        """Post all new events, or those of one type, in order, signed that many seconds after now."""
         for event in self.new_events():
+            if only not in ("", event["type"]):
+                continue
             delivery = self.stripe.signed_delivery(event["id"], t=self.stripe.clock.seconds + int(later))
             response = Client().post(URL, data=delivery.body, content_type="application/json", headers=delivery.headers)
             assert response.status_code == 200
