@@ -88,6 +88,22 @@ def test_a_site_that_is_set_up_well_hears_nothing() -> None:
         ("ENTITLEMENTS_STRIPE_RATE", "hush", ["E009"]),
         ("ENTITLEMENTS_CONFIRM_EVERY", "hush", ["E010"]),
         ("ENTITLEMENTS_CONFIRM_EVERY", timedelta(days=1), []),
+        ("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER", "shop.hush", ["E014"]),
+        ("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER", ["shop.hush"], ["E014"]),
+        ("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER", "tests.test_checks.found", ["E014"]),
+        ("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER", "tests.testapp.views.organisation_of_async", ["E014"]),
+        ("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER", "tests.test_site_links.subscriber_for_customer", []),
+        ("ENTITLEMENTS_CACHE", "hush", ["E015"]),
+        ("ENTITLEMENTS_CACHE", ["default"], ["E015"]),
+        ("ENTITLEMENTS_CACHE", "default", ["W012"]),  # which is in memory
+        ("ENTITLEMENTS_CACHE_SECONDS", 0, ["E016"]),
+        ("ENTITLEMENTS_CACHE_SECONDS", None, ["E016"]),
+        ("ENTITLEMENTS_CACHE_SECONDS", True, ["E016"]),
+        ("ENTITLEMENTS_CACHE_SECONDS", 3600, []),
+        ("ENTITLEMENTS_LOCAL_SECONDS", -1, ["E017"]),
+        ("ENTITLEMENTS_LOCAL_SECONDS", timedelta(seconds=1), ["E017"]),
+        ("ENTITLEMENTS_LOCAL_SECONDS", float("nan"), ["E017"]),
+        ("ENTITLEMENTS_LOCAL_SECONDS", 0.5, []),
         ("ENTITLEMENTS_WEBHOOK_SECRET", "whsec_hush", ["W008"]),
         ("ENTITLEMENTS_WHATEVER", "hush", ["W008"]),
         ("MIDDLEWARE", [MIDDLEWARE, AUTHENTICATION], ["E011"]),
@@ -115,6 +131,18 @@ class TheirBackend:
 
 class TheirMiddleware(EntitlementsMiddleware):
     pass
+
+
+def test_a_cache_of_one_process_is_right_for_development(settings: Any) -> None:
+    settings.ENTITLEMENTS_CACHE = "default"
+    settings.DEBUG = True
+    assert found() == []
+
+
+def test_a_cache_that_processes_share_is_right(settings: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://x"}}
+    settings.ENTITLEMENTS_CACHE = "default"
+    assert found() == []
 
 
 def test_a_malformed_key_is_told_once_and_not_as_a_wrong_mode_too(settings: Any) -> None:
