@@ -10,7 +10,7 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from .models import ActiveEntitlement, Customer, EntitlementChange, Feature, WebhookEvent
+from .models import ActiveEntitlement, Customer, EntitlementChange, EntitlementOverride, Feature, WebhookEvent
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -54,6 +54,15 @@ class ActiveEntitlementAdmin(ReadOnlyAdmin):
     list_display = ("lookup_key", "customer", "created_at", "confirmed_at")
     list_select_related = ("customer",)
     search_fields = ("lookup_key", "customer__stripe_id")
+    ordering = ("-pk",)
+
+
+@admin.register(EntitlementOverride)
+class EntitlementOverrideAdmin(ReadOnlyAdmin):
+    list_display = ("lookup_key", "effect", "subscriber", "starts_at", "expires_at", "author", "reason")
+    list_filter = ("effect",)
+    list_select_related = ("subscriber", "author")
+    search_fields = ("lookup_key",)
     ordering = ("-pk",)
 
 

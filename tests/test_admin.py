@@ -8,18 +8,27 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
-from entitlements_app.models import ActiveEntitlement, Customer, EntitlementChange, Feature, WebhookEvent
+from entitlements_app.models import (
+    ActiveEntitlement,
+    Customer,
+    EntitlementChange,
+    EntitlementOverride,
+    Feature,
+    WebhookEvent,
+)
+from entitlements_app.overrides import grant
 from tests.delivery import deliver, summary
 
 pytestmark = pytest.mark.django_db
 
-MODELS = [ActiveEntitlement, Customer, EntitlementChange, Feature, WebhookEvent]
+MODELS = [ActiveEntitlement, Customer, EntitlementChange, EntitlementOverride, Feature, WebhookEvent]
 
 
 @pytest.fixture
 def staff(acme: Any) -> Client:
     """Support staff who may view, on a site with one of everything."""
     deliver(summary("cus_acme", "sso"))
+    grant(acme, "sso")
     user = User.objects.create_user("support", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(content_type__app_label="entitlements_app"))
     client = Client()
