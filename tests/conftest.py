@@ -27,6 +27,20 @@ ONCE = (
     "tests/test_windows.py",
 )
 
+# Nothing here plans or compares a time of ours: it says the same without USE_TZ, and is left out there.
+TIMELESS = (
+    "tests/contrib/",
+    "tests/test_checks.py",
+    "tests/test_denials.py",
+    "tests/test_gated_urls.py",
+    "tests/test_gates.py",
+    "tests/test_identity.py",
+    "tests/test_private_responses.py",
+    "tests/test_swallowed_errors.py",
+    "tests/test_unknown_features.py",
+    "tests/test_webhooks.py",
+)
+
 
 def pytest_xdist_auto_num_workers() -> int:
     """Much of a run is waiting, for servers and for locks: one more than there are cores."""
@@ -34,7 +48,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(tryfirst=True)  # -m chooses afterwards
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not django_settings.USE_TZ:
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid.startswith(TIMELESS)])
+        items[:] = [item for item in items if not item.nodeid.startswith(TIMELESS)]
     for item in items:
         if item.nodeid.startswith(ONCE) and not item.get_closest_marker("django_db"):
             item.add_marker("once")
