@@ -201,9 +201,9 @@ def test_an_override_ends_to_the_second_though_nobody_tells_the_cache(acme: Any,
     grant(acme, "audit", force=True)
     for _ in range(2):
         assert keys(acme) == ["audit", "sso"]
-    with time_machine.travel(end - timedelta(seconds=1), tick=False):
+    with time_machine.travel((end - timedelta(seconds=1)).timestamp(), tick=False):
         assert keys(acme) == ["audit", "sso"]
-    with time_machine.travel(end, tick=False):
+    with time_machine.travel(end.timestamp(), tick=False):
         assert keys(acme) == []
 
 

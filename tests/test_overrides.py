@@ -76,7 +76,7 @@ def test_it_counts_from_its_start_and_no_longer_at_its_end() -> None:
         (now + 2 * HOUR - timedelta(microseconds=1), True),
         (now + 2 * HOUR, False),
     ):
-        with time_machine.travel(at, tick=False):
+        with time_machine.travel(at.timestamp(), tick=False):
             assert has_entitlement(somebody, "sso") is held, at
 
 
@@ -84,7 +84,7 @@ def test_periods_of_one_key_add_up() -> None:
     somebody, now = make_subscriber(), timezone.now()
     grant(somebody, "sso", until=now + 2 * HOUR, force=True)
     grant(somebody, "sso", until=now + HOUR, force=True)
-    with time_machine.travel(now + HOUR, tick=False):
+    with time_machine.travel((now + HOUR).timestamp(), tick=False):
         assert keys(somebody) == {"sso"}
 
 
@@ -184,7 +184,7 @@ def test_a_boundary_that_has_passed_is_told_with_its_cause(
     somebody, at = make_subscriber(), timezone.now() + HOUR
     make(somebody, at)
     before = log()
-    with time_machine.travel(at + timedelta(seconds=1)):
+    with time_machine.travel((at + timedelta(seconds=1)).timestamp()):
         grant(somebody, "audit", force=True)  # the next write of any kind
     assert log()[len(before) :] == [told, ("granted", "audit", "override", True)]
 
@@ -195,7 +195,7 @@ def test_the_next_boundary_stands_in_the_state(acme: Any) -> None:
     deny(acme, "audit", until=now + HOUR, force=True)
     state = SubscriberState.objects.get(subscriber=acme)
     assert state.next_boundary_at == now + HOUR
-    with time_machine.travel(now + HOUR):
+    with time_machine.travel((now + HOUR).timestamp()):
         deliver(summary("cus_acme", "reports"))
         state.refresh_from_db()
         assert state.next_boundary_at == now + 2 * HOUR
@@ -217,7 +217,7 @@ def test_a_mode_that_has_announced_an_answer_hears_of_it_too(acme: Any, settings
 
 def test_clear_ends_what_is_in_force_and_deletes_what_is_to_come(acme: Any) -> None:
     now = timezone.now()
-    with time_machine.travel(now - 3 * HOUR):
+    with time_machine.travel((now - 3 * HOUR).timestamp()):
         over = grant(acme, "sso", until=now - HOUR, force=True)
     running = grant(acme, "sso", force=True)
     grant(acme, "sso", starts=now + HOUR, force=True)
