@@ -32,6 +32,12 @@ from tests.threads import meeting_at, together
 pytestmark = pytest.mark.django_db
 
 HOUR = timedelta(hours=1)
+SECOND = timedelta(seconds=1)
+
+
+def whole_second() -> datetime:
+    """Now, or a moment ago: to travel in time is exact to the second only."""
+    return timezone.now().replace(microsecond=0)
 
 
 def keys(subscriber: Any) -> set[str]:
@@ -67,13 +73,13 @@ def test_what_is_denied_by_nobody_comes_back(acme: Any) -> None:
 
 
 def test_it_counts_from_its_start_and_no_longer_at_its_end() -> None:
-    somebody, now = make_subscriber(), timezone.now()
+    somebody, now = make_subscriber(), whole_second()
     grant(somebody, "sso", starts=now + HOUR, until=now + 2 * HOUR, force=True)
     for at, held in (
         (now, False),
-        (now + HOUR - timedelta(microseconds=1), False),
+        (now + HOUR - SECOND, False),
         (now + HOUR, True),
-        (now + 2 * HOUR - timedelta(microseconds=1), True),
+        (now + 2 * HOUR - SECOND, True),
         (now + 2 * HOUR, False),
     ):
         with time_machine.travel(at.timestamp(), tick=False):
@@ -81,7 +87,7 @@ def test_it_counts_from_its_start_and_no_longer_at_its_end() -> None:
 
 
 def test_periods_of_one_key_add_up() -> None:
-    somebody, now = make_subscriber(), timezone.now()
+    somebody, now = make_subscriber(), whole_second()
     grant(somebody, "sso", until=now + 2 * HOUR, force=True)
     grant(somebody, "sso", until=now + HOUR, force=True)
     with time_machine.travel((now + HOUR).timestamp(), tick=False):
@@ -181,16 +187,16 @@ def test_stripe_s_own_news_of_a_granted_key_change_no_answer(acme: Any) -> None:
 def test_a_boundary_that_has_passed_is_told_with_its_cause(
     make: Callable[[Any, datetime], Any], told: tuple[Any, ...]
 ) -> None:
-    somebody, at = make_subscriber(), timezone.now() + HOUR
+    somebody, at = make_subscriber(), whole_second() + HOUR
     make(somebody, at)
     before = log()
-    with time_machine.travel((at + timedelta(seconds=1)).timestamp()):
+    with time_machine.travel((at + SECOND).timestamp()):
         grant(somebody, "audit", force=True)  # the next write of any kind
     assert log()[len(before) :] == [told, ("granted", "audit", "override", True)]
 
 
 def test_the_next_boundary_stands_in_the_state(acme: Any) -> None:
-    now = timezone.now()
+    now = whole_second()
     grant(acme, "sso", starts=now + 2 * HOUR, force=True)
     deny(acme, "audit", until=now + HOUR, force=True)
     state = SubscriberState.objects.get(subscriber=acme)
@@ -216,7 +222,7 @@ def test_a_mode_that_has_announced_an_answer_hears_of_it_too(acme: Any, settings
 
 
 def test_clear_ends_what_is_in_force_and_deletes_what_is_to_come(acme: Any) -> None:
-    now = timezone.now()
+    now = whole_second()
     with time_machine.travel((now - 3 * HOUR).timestamp()):
         over = grant(acme, "sso", until=now - HOUR, force=True)
     running = grant(acme, "sso", force=True)
