@@ -371,6 +371,9 @@ class WebhookEvent(models.Model):
                 condition=models.Q(status="pending"),
                 name="entitlements_event_pending",
             ),
+            models.Index(
+                fields=["customer_stripe_id"], condition=models.Q(status="failed"), name="entitlements_event_failed"
+            ),
         )
 
     def __str__(self) -> str:
