@@ -36,7 +36,7 @@ def test_a_customer_upgrades_looks_around_and_cancels(open_site: Open) -> None:
     expect(page).to_have_url(re.compile("/support/$"))
     _see(page, "closed")
     expect(page.locator("#why")).to_contain_text("No active entitlement says yes.")
-    expect(page.locator("#why")).to_contain_text("it comes with Pro and Enterprise")
+    expect(page.locator("#why")).to_contain_text("It comes with Pro and Enterprise")
     beside = page.context.new_page()
     beside.goto("/gates/request/")
     _see(beside, "closed")

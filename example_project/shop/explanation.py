@@ -1,4 +1,4 @@
-"""Why a visitor holds a feature or lacks it, from this app's tables and without asking Stripe."""
+"""Why a visitor holds the features of a gate or lacks them: what the app explains, and which plans have them."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from datetime import datetime
 
 from django.contrib.auth.models import User
 
+from entitlements_app.explain import explain
+from entitlements_app.explanation import AboutChange, AboutCustomer, Explanation
+from entitlements_app.explanation_text import get_cause
 from entitlements_app.middleware import EntitlementsHttpRequest
-from entitlements_app.models import ActiveEntitlement, Customer, EntitlementChange
 
 from .gates import Gate
 from .plans import Feature, Plan, plans_with
 
-CAUSES = {
-    "event": "a webhook said so",
-    "fetch": "Stripe was asked and said so",
-    "link": "the customer was linked to this user",
-    "unlink": "the customer was unlinked from this user",
-}
-
 
 @dataclass(frozen=True)
 class Answer:
-    """About one feature. `proofs` are the active entitlements that say yes."""
+    """About one feature."""
 
     feature: Feature
-    held: bool
-    proofs: list[ActiveEntitlement]
+    explained: Explanation
     plans: list[Plan]
-    last_change: EntitlementChange | None
+
+    @property
+    def last_change(self) -> AboutChange | None:
+        return next((change for change in self.explained.changes if change.effective), None)
 
     @property
     def last_cause(self) -> str:
-        return CAUSES[self.last_change.cause] if self.last_change else ""
+        return get_cause(self.last_change) if self.last_change else ""
 
 
 @dataclass(frozen=True)
-class Explanation:
+class GateExplanation:
     is_open: bool
     by_superuser: bool
     subscriber: User | None
-    customers: list[Customer]
     answers: list[Answer]
     plans: list[Plan]
+
+    @property
+    def customers(self) -> tuple[AboutCustomer, ...]:
+        return self.answers[0].explained.live_customers
 
     @property
     def confirmed_at(self) -> datetime | None:
@@ -51,17 +51,13 @@ class Explanation:
         return max((row.fetched_at for row in self.customers if row.fetched_at), default=None)
 
 
-def explain(gate: Gate, request: EntitlementsHttpRequest) -> Explanation:
+def explain_gate(gate: Gate, request: EntitlementsHttpRequest) -> GateExplanation:
     user = request.user if isinstance(request.user, User) and request.user.is_active else None
-    answers = [_answer(feature, request, user) for feature in gate.features]
-    held = [answer.held for answer in answers]
-    by_superuser = gate.superusers and user is not None and user.is_superuser
-    return Explanation(
-        is_open=by_superuser or (any(held) if gate.any_of else all(held)),
-        by_superuser=by_superuser,
+    return GateExplanation(
+        is_open=is_open(gate, request),
+        by_superuser=gate.superusers and user is not None and user.is_superuser,
         subscriber=user,
-        customers=list(Customer.objects.in_mode(False).filter(subscriber=user, deleted_at=None)) if user else [],
-        answers=answers,
+        answers=[Answer(feature, explain(user, feature.lookup_key), plans_with(feature)) for feature in gate.features],
         plans=plans_with(*gate.features, any_of=gate.any_of),
     )
 
@@ -72,18 +68,3 @@ def is_open(gate: Gate, request: EntitlementsHttpRequest) -> bool:
     if gate.superusers and getattr(request.user, "is_superuser", False):
         return True
     return request.entitlements.has_any(*keys) if gate.any_of else request.entitlements.has_all(*keys)
-
-
-def _answer(feature: Feature, request: EntitlementsHttpRequest, user: User | None) -> Answer:
-    held = request.entitlements[feature.lookup_key]
-    if user is None:
-        return Answer(feature, held, [], plans_with(feature), None)
-    granting = ActiveEntitlement.objects.granting(False).filter(customer__subscriber=user)
-    changes = EntitlementChange.objects.filter(subscriber=user, lookup_key=feature.lookup_key, effective=True)
-    return Answer(
-        feature,
-        held,
-        proofs=list(granting.filter(lookup_key=feature.lookup_key).select_related("customer", "feature")),
-        plans=plans_with(feature),
-        last_change=changes.order_by("-pk").first(),
-    )

@@ -12,7 +12,7 @@ from example_project.settings import STRIPE
 
 from . import billing, event_log, orders
 from .demo_sign_in import USERS
-from .explanation import explain, is_open
+from .explanation import explain_gate, is_open
 from .gates import GATES, gate_of
 
 
@@ -25,7 +25,7 @@ def page_frame(request: EntitlementsHttpRequest) -> dict[str, Any]:
         "gates": [{"gate": each, "is_open": is_open(each, request)} for each in GATES],
     }
     if gate is not None:
-        frame |= {"gate": gate, "explanation": explain(gate, request), "waiting": _waiting(request)}
+        frame |= {"gate": gate, "explanation": explain_gate(gate, request), "waiting": _waiting(request)}
     return frame
 
 
