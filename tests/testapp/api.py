@@ -12,6 +12,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSet
 
 from entitlements_app.contrib.rest_framework import HasEntitlement
+from entitlements_app.contrib.rest_framework.views import EntitlementsView
 
 KEY = "premium_support"
 
@@ -152,6 +153,11 @@ class Undeclared(Gated):
     entitlement_required = None
 
 
+class PublicEntitlements(EntitlementsView):
+    def get_public_metadata(self, key: str, metadata: dict[str, str]) -> dict[str, str]:
+        return {name: text for name, text in metadata.items() if not name.startswith("internal_")}
+
+
 def mixed(request: HttpRequest) -> HttpResponse:
     """A Django view that asks, and then hands the request to an API view with an authentication of its own."""
     before = request.entitlements[KEY]
@@ -173,4 +179,7 @@ urlpatterns = [
     path("not-for-payers/", NotForPayers.as_view()),
     path("undeclared/", Undeclared.as_view()),
     path("mixed/", mixed),
+    path("", include("entitlements_app.contrib.rest_framework.urls")),
+    path("entitlements-by-token/", EntitlementsView.as_view(authentication_classes=[TokenAuthentication])),
+    path("public-entitlements/", PublicEntitlements.as_view()),
 ]
