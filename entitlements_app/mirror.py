@@ -19,7 +19,7 @@ from .transactions import alias, lock_or_skip, primary
 from .windows import LEASE, hinted
 
 _BATCH = 500  # rows an update: what a longer one costs grows faster than it
-_SCHEDULE_FIELDS = ["hinted_at", "urgent", "next_fetch_at", "fetch_failures"]
+_SCHEDULE_FIELDS = ["hinted_at", "urgent", "next_fetch_at", "fetch_failures", "claim"]
 _CUSTOMER_FIELDS = [
     *_SCHEDULE_FIELDS,
     "version",
@@ -69,6 +69,22 @@ def claim_next(*, livemode: bool, claim: str, now: datetime) -> Customer | None:
     customer = lock_or_skip(due).first()
     if customer is not None:
         primary(Customer).filter(pk=customer.pk).update(next_fetch_at=now + LEASE, claim=claim)
+    return customer
+
+
+def claim_one(pk: int, *, claim: str, now: datetime, unless_fetched_since: datetime) -> Customer | None:
+    """Take one customer away from everybody else, for LEASE, due or not: somebody has reason to expect news.
+
+    Returns it as it was, but marked. `None` if it was fetched since then, is deleted, or has been claimed and its time
+    is not over: then it is being fetched, or waits after a fetch that failed.
+    """
+    customer = lock_or_skip(primary(Customer).filter(pk=pk, deleted_at=None)).first()
+    if customer is None or (customer.fetched_at is not None and customer.fetched_at >= unless_fetched_since):
+        return None
+    if customer.claim and customer.next_fetch_at is not None and customer.next_fetch_at > now:
+        return None
+    hint(customer, now=now, urgent=False)
+    primary(Customer).filter(pk=pk).update(hinted_at=customer.hinted_at, next_fetch_at=now + LEASE, claim=claim)
     return customer
 
 

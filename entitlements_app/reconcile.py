@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from django.utils import timezone
@@ -15,12 +16,14 @@ from .budget import Allowance, Stopped
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import Customer, CustomerQuerySet
 from .stripe_client import UnusableAnswer
+from .subscribers import subscriber_key
 from .transactions import alias
 
 logger = logging.getLogger(__name__)
 
 INLINE_SECONDS = 5.0
-
+NEWEST = 3  # customers of one subscriber that are asked about while it waits
+ASK_AGAIN = timedelta(seconds=15)
 
 IN_A_ROW = 3  # server errors after which a pass by hand gives up
 
@@ -68,6 +71,32 @@ def fetch_one() -> None:
             sync.run_fetch(fetch, allowance)
     except (StripeUnavailable, StripeRefused) as error:
         logger.warning("Fetching after a webhook failed; it is planned again. %s", error)
+
+
+def fetch_awaited(subscriber: object, *, unless_within: timedelta) -> bool:
+    """Ask Stripe about this subscriber's newest customers, for someone who waits for what was bought. 5 s in all.
+
+    Only about those that were not fetched within that time, nor in the last ASK_AGAIN, and only if a call is free now:
+    reloading a page spends nothing. They are marked as well, and so asked about again when Stripe has settled. Errors
+    are logged. Returns whether an answer was applied. Raises `TypeError` for an instance of another model than the
+    subscriber's, and `RuntimeError` inside an atomic block.
+    """
+    key = subscriber_key(subscriber)
+    if key is None or conf.stripe_api_key() is None:
+        return False
+    recently = timezone.now() - max(unless_within, ASK_AGAIN)
+    newest = _customers().filter(subscriber=key, deleted_at=None).order_by("-created_at", "-pk")[:NEWEST]
+    allowance = Allowance(seconds=INLINE_SECONDS)
+    applied = False
+    try:
+        for pk in [row.pk for row in newest if row.fetched_at is None or row.fetched_at < recently]:
+            if not allowance.prepay():
+                break
+            if fetch := sync.claim_one(pk, unless_fetched_since=recently):
+                applied |= sync.run_fetch(fetch, allowance).applied
+    except (StripeUnavailable, StripeRefused) as error:
+        logger.warning("Fetching after a checkout failed; it is planned again. %s", error)
+    return applied
 
 
 def fetch_due(*, deadline: float) -> FetchReport:

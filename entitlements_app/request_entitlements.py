@@ -61,6 +61,16 @@ async def aget_request_entitlements(request: Any) -> Entitlements:
     return memo
 
 
+def get_request_subscriber(request: Any) -> object:
+    """The request's subscriber, `None` or an anonymous user for nobody: for who asks more than once in a request.
+
+    Raises what asking `get_request_entitlements` raises.
+    """
+    request = _checked(request)
+    with _no_swallowing():
+        return _subscriber_of(request, getattr(request, "user", None))
+
+
 def share_request_entitlements(asked: Any, also: HttpRequest) -> None:
     """Let another request with the same user object have the answer that this one was given."""
     user = getattr(also, "user", None)

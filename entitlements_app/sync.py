@@ -148,6 +148,20 @@ def claim_next() -> Fetch | None:
     row = transactions.write(lambda: mirror.claim_next(livemode=conf.livemode(), claim=claim, now=now))
     if row is None:
         return None
+    return _claimed(row, claim, now)
+
+
+def claim_one(pk: int, *, unless_fetched_since: datetime) -> Fetch | None:
+    """Take this customer, due or not, and mark it. `None` if it was fetched since then, or another fetch has it."""
+    now = timezone.now()
+    claim = uuid.uuid4().hex
+    row = transactions.write(
+        lambda: mirror.claim_one(pk, claim=claim, now=now, unless_fetched_since=unless_fetched_since)
+    )
+    return None if row is None else _claimed(row, claim, now)
+
+
+def _claimed(row: Customer, claim: str, now: datetime) -> Fetch:
     return Fetch(row.pk, row.stripe_id, row.version, row.hinted_at, now, claim, row.next_fetch_at)
 
 
@@ -236,6 +250,7 @@ def _apply(fetch: Fetch, told: _Told) -> Synced:
     customer = mirror.lock(fetch.pk)
     if customer is None or customer.deleted_at is not None:
         return Synced(applied=False)
+    customer.claim = ""
     if customer.version != fetch.version:
         logger.info("Discarded a fetch of %s: another state was applied meanwhile.", fetch.stripe_id)
         customer.schedule = windows.overtaken(customer.schedule, now=now)
@@ -298,6 +313,7 @@ def _give_back(fetch: Fetch, *, longest: timedelta | None) -> None:
     if customer is None or customer.deleted_at is not None or customer.claim != fetch.claim:
         return
     if longest is None:
+        customer.claim = ""
         customer.next_fetch_at = fetch.planned_at
     else:
         customer.fetch_failures = min(customer.fetch_failures + 1, 100)

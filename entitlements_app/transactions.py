@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import OperationalError, connections, models, router, transaction
 
@@ -13,6 +13,7 @@ from .models import Customer
 
 _M = TypeVar("_M", bound=models.Model)
 _T = TypeVar("_T")
+_View = TypeVar("_View", bound=Callable[..., Any])
 
 TRIES = 3
 # deadlock detected, serialisation failure
@@ -88,3 +89,10 @@ def refuse_open_transaction(what: str) -> None:
             f"{what} calls Stripe and cannot run inside transaction.atomic(). "
             "Call it after the commit, for example with transaction.on_commit()."
         ) from error
+
+
+def without_atomic_requests(view: _View) -> _View:
+    """Keep ATOMIC_REQUESTS off this view, which opens its transactions itself."""
+    for name in connections:
+        view = transaction.non_atomic_requests(using=name)(view)
+    return view

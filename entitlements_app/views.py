@@ -1,4 +1,4 @@
-"""The webhook view.
+"""The webhook endpoint; `CheckoutReturnView`, which has a module of its own, is found here too.
 
 Until the signature has been checked a request is a stranger's: its body is read, bounded, as bytes, and neither parsed
 nor stored. From the moment that the event is committed the answer is 2xx, whatever its processing then does.
@@ -7,32 +7,25 @@ nor stored. From the moment that the event is committed the answer is 2xx, whate
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from . import conf, inbox, reconcile, stripe_client, stripe_objects
+from .checkout_return import CheckoutReturnView
 from .models import WebhookEvent
 from .stripe_client import SignatureInvalid
 from .stripe_objects import Event, Malformed
+from .transactions import without_atomic_requests
 
-_View = Callable[[HttpRequest], HttpResponse]
+__all__ = ["CheckoutReturnView", "webhook"]
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 2**20  # bytes
-
-
-def _non_atomic(view: _View) -> _View:
-    """With ATOMIC_REQUESTS the event would be rolled back together with a failure of its processing."""
-    for alias in connections:
-        view = transaction.non_atomic_requests(using=alias)(view)
-    return view
 
 
 class _Refused(Exception):
@@ -42,7 +35,7 @@ class _Refused(Exception):
         self.answer = answer
 
 
-@_non_atomic
+@without_atomic_requests  # else the event would be rolled back together with a failure of its processing
 @csrf_exempt
 @login_not_required
 @require_POST

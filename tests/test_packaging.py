@@ -89,6 +89,8 @@ def test_every_file_of_the_app_is_in_the_wheel_and_nothing_else(built: Built) ->
     assert {name for name in built.names() if ".dist-info/" not in name} == app
     assert {"entitlements_app/py.typed", "entitlements_app/migrations/0001_initial.py"} <= app
     assert "entitlements_app/testing/simulator/parameters.json" in app
+    assert "entitlements_app/templates/entitlements_app/checkout_return.html" in app
+    assert "entitlements_app/static/entitlements_app/checkout_return.css" in app
 
 
 def test_both_licences_go_with_it(built: Built) -> None:
@@ -157,3 +159,17 @@ def test_the_template_tags_render(site: Site) -> None:
     )
 
     assert site.manage("shell", "--no-imports", "--command", code).strip() == "no"
+
+
+def test_the_page_after_a_checkout_has_its_template_and_its_style(site: Site) -> None:
+    site.manage("migrate")
+    code = (
+        "from django.contrib.auth.models import User; from django.contrib.staticfiles import finders\n"
+        "from django.test import RequestFactory; from entitlements_app.views import CheckoutReturnView\n"
+        "request = RequestFactory(SERVER_NAME='localhost').get('/'); request.user = User(pk=1)\n"
+        "view = CheckoutReturnView.as_view(entitlement_required='sso', next_page='/')\n"
+        "print('Waiting for Stripe' in view(request).render().text)\n"
+        "print(finders.find('entitlements_app/checkout_return.css') is not None)"
+    )
+
+    assert site.manage("shell", "--no-imports", "--command", code).split() == ["True", "True"]

@@ -3,6 +3,8 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from entitlements_app.views import CheckoutReturnView
+
 from .testapp import views
 
 urlpatterns = [
@@ -10,5 +12,6 @@ urlpatterns = [
     path("stripe/", include("entitlements_app.urls")),
     path("plain/", views.plain),
     path("plans/", views.plain, name="plans"),
+    path("welcome/", CheckoutReturnView.as_view(entitlement_required="sso", next_page="plans")),
     path("", include("tests.testapp.gates")),
 ]
