@@ -19,6 +19,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import unescape
 from http.client import HTTPResponse
 from http.cookiejar import CookieJar
 from pathlib import Path
@@ -114,6 +115,13 @@ class Browser:
             raise StepFailed(f"expected a form on {page}\n    seen     none")
         return self.post(action, urlencode({"csrfmiddlewaretoken": token[1], **fields}).encode())
 
+    def wait_as_told(self, page: Page, *, at: str) -> Page:
+        """Load the page again, when and where it says, until it leads elsewhere or stops."""
+        while told := re.search(r'http-equiv="refresh" content="(\d+); url=([^"]*)"', page.text):
+            time.sleep(int(told[1]))
+            page = self.get(at + unescape(told[2]))
+        return page
+
     def _open(self, request: Request) -> Page:
         with self._opener.open(request, timeout=10) as answer:
             return Page(answer.status, answer.read().decode())
@@ -172,8 +180,9 @@ def story(demo: Demo, steps: Steps) -> None:
     def choose(plan: str) -> None:
         steps.current = f"free chooses the plan {plan}"
         page = browser.submit("/", "/plan/", plan=plan)
-        if page.status != 200 or page.marks("plan") != [plan]:
-            raise StepFailed(f"expected Stripe to bill {plan}\n    seen     {page.marks('plan') or page.status}")
+        billed = home().marks("plan")
+        if page.status != 200 or billed != [plan]:
+            raise StepFailed(f"expected Stripe to bill {plan}\n    seen     {billed or page.status}")
 
     steps.see("a stranger at the support desk is asked", lambda: stranger.get("/support/").heading, "Who are you?")
     steps.see("free signs in, and holds", lambda: set(_sign_in(browser, "free").marks("held")), set())
@@ -186,6 +195,7 @@ def story(demo: Demo, steps: Steps) -> None:
     steps.see("free switches to Pro, and the webhook opens /support/", status("/support/"), 200, wait=True)
     steps.see("GET /api/usage/", status("/api/usage/"), 200)
     steps.see("curl -u free:demo /api/usage/", lambda: _curl(stranger, "free"), 200)
+    steps.see("GET /api/entitlements/ tells a front end of", lambda: _told_to_a_front_end(browser), PRO)
     steps.see("of all gates these are open, on their pages too", lambda: _open_gates(browser), GATES_OF_PRO)
     steps.see("GET /reports/, which is for Enterprise", status("/reports/"), 403)
     steps.see("free holds", held, PRO)
@@ -223,6 +233,14 @@ def story(demo: Demo, steps: Steps) -> None:
     steps.see("GET /api/usage/", status("/api/usage/"), 403)
     steps.see("free holds", held, set())
 
+    browser.submit("/", "/lose-webhook/")
+    steps.current = "free buys Pro, the webhook is lost, and the page that waits goes on"
+    page = browser.wait_as_told(browser.submit("/", "/plan/", plan="pro", next="/support/"), at="/welcome/")
+    steps.see(
+        "the page that waits asks Stripe, and goes on to /support/, which is", lambda: page.marks("verdict"), ["open"]
+    )
+    steps.see("free holds", held, PRO)
+
     steps.see(
         "enterprise signs in, untouched by all this, and holds", lambda: _held_by(browser, "enterprise"), ENTERPRISE
     )
@@ -246,6 +264,10 @@ def _plans_named(page: Page) -> list[str]:
 def _curl(stranger: Browser, user: str) -> int:
     credentials = base64.b64encode(f"{user}:demo".encode()).decode()
     return stranger.get("/api/usage/", Authorization=f"Basic {credentials}").status
+
+
+def _told_to_a_front_end(browser: Browser) -> set[str]:
+    return set(json.loads(browser.get("/api/entitlements/").text)["entitlements"])
 
 
 def _open_gates(browser: Browser) -> set[str]:

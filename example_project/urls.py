@@ -22,6 +22,10 @@ urlpatterns = [
     path("gates/api-composed/", gate_views.api_composed, name="api-composed"),
     path("api/usage/", api.Usage.as_view(), name="usage"),
     path("api/members/", api.Members.as_view(), name="members"),
+    # What a front end asks: /api/entitlements/
+    path("api/", include("entitlements_app.contrib.rest_framework.urls")),
+    # Where a checkout returns to: waits until the gates know, then goes on.
+    path("welcome/", views.Welcome.as_view(), name="welcome"),
     # The rest of the site
     path("", views.home, name="home"),
     path("plan/", views.choose_plan, name="choose-plan"),

@@ -26,7 +26,8 @@ GATES = {
 }
 FOR_ENTERPRISE = {"/exports/", "/reports/", "/gates/api-composed/", "/gates/code/"}
 LOOK = (Path(__file__).parent / "look.js").read_text()
-PAGES = ["/", *GATES, "/reports/2025/"]
+WAITING = ["/welcome/?plan=enterprise", "/welcome/?plan=enterprise&waiting_since=1"]
+PAGES = ["/", *GATES, "/reports/2025/", *WAITING]
 
 
 def test_a_customer_upgrades_looks_around_and_cancels(open_site: Open) -> None:
@@ -80,12 +81,31 @@ def test_a_lost_webhook_is_mended_by_asking_stripe(open_site: Open) -> None:
     expect(page.get_by_text("Armed: the next one will be lost.")).to_be_visible()
     page.get_by_role("button", name="Switch to Enterprise").click()
 
+    expect(page.get_by_text("Waiting for Stripe to confirm what your plan includes.")).to_be_visible()
+    expect(page.locator("[data-held]")).to_have_count(4)  # the page that waited has asked
+    row = page.locator("tr[data-row='Stripe was asked'][data-user=pro]").first
+    expect(row).to_contain_text("+sso")
+
+    page.get_by_role("button", name="Lose the next webhook").click()
+    page.get_by_role("button", name="Switch to Pro").click()
+
     expect(page.get_by_text("Waiting for Stripe’s webhook…")).to_be_visible()
     page.get_by_role("button", name="Ask Stripe now").click()  # appears when it has not come for a while
     expect(page.get_by_text("Asked Stripe. Repaired.")).to_be_visible()
-    expect(page.locator("[data-held]")).to_have_count(4)
-    row = page.locator("tr[data-row='Stripe was asked'][data-user=pro]").first
-    expect(row).to_contain_text("+sso")
+    expect(page.locator("[data-held]")).to_have_count(2)
+    expect(row).to_contain_text("−sso")
+
+
+def test_the_page_that_waits_does_not_fill_the_history(open_site: Open) -> None:
+    page = open_site(user="admin")
+    page.goto("/welcome/?plan=enterprise")
+    expect(page.get_by_text("Waiting for Stripe to confirm what your plan includes.")).to_be_visible()
+    before = page.evaluate("history.length")
+
+    for _ in range(3):
+        page.wait_for_event("load")
+
+    assert page.evaluate("history.length") <= before + 1
 
 
 def test_a_trial_is_cancelled_for_its_end_and_kept_after_all(open_site: Open) -> None:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import stripe
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
@@ -15,18 +15,28 @@ from django.views.decorators.http import require_POST
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.middleware import EntitlementsHttpRequest
 from entitlements_app.sync import sync_customer
+from entitlements_app.views import CheckoutReturnView
 from example_project.settings import STRIPE
 
 from . import billing, event_log, orders, stripe_faults
 from .billing import Bill
-from .next_page import redirect_to_next
-from .plans import FEATURES, PLANS, Plan
+from .next_page import get_next_url, redirect_to_next
+from .plans import FEATURES, PAID_PLANS, PLANS, Plan
 
 
 class ShopRequest(EntitlementsHttpRequest):
     """A signed-in user's request."""
 
     user: User
+
+
+class Welcome(CheckoutReturnView):
+    """Where the checkout of a paid plan returns to: waits for what the plan includes, then goes on."""
+
+    next_page = "home"
+
+    def get_entitlement_required(self) -> tuple[str, ...]:
+        return tuple(sorted(_plan_or_404(self.request.GET.get("plan", ""), PAID_PLANS).lookup_keys))
 
 
 @login_required
@@ -42,6 +52,7 @@ def home(request: ShopRequest) -> HttpResponse:
         "loss_is_armed": stripe_faults.is_loss_armed(),
         "plans": PLANS.values(),
         "trial_days": billing.TRIAL_DAYS,
+        "entitlements_url": request.build_absolute_uri(reverse("entitlements_api:entitlements")),
         "usage_url": request.build_absolute_uri(reverse("usage")),
         "waiting": orders.waiting(request, bill.plan if bill else None),
         "webhook_url": request.build_absolute_uri(reverse("entitlements:webhook")),
@@ -75,16 +86,23 @@ def try_plan(request: ShopRequest) -> HttpResponse:
 
 
 def _order(request: ShopRequest, place: Callable[[User, Plan], None]) -> HttpResponse:
-    plan = PLANS.get(request.POST.get("plan", ""))
-    if plan is None:
-        raise Http404("There is no such plan.")
+    plan = _plan_or_404(request.POST.get("plan", ""), PLANS.values())
     try:
         place(request.user, plan)
     except stripe.StripeError as error:
         _tell_of_refusal(request, error)
-    else:
-        orders.remember(request, plan)
-    return redirect_to_next(request)
+        return redirect_to_next(request)
+    orders.remember(request, plan)
+    if plan not in PAID_PLANS:
+        return redirect_to_next(request)
+    return redirect(reverse("welcome", query={"plan": plan.slug, "next": get_next_url(request)}))
+
+
+def _plan_or_404(slug: str, plans: Iterable[Plan]) -> Plan:
+    for plan in plans:
+        if plan.slug == slug:
+            return plan
+    raise Http404("There is no such plan.")
 
 
 @require_POST

@@ -56,6 +56,21 @@ def test_a_lost_webhook_is_mended_by_asking_stripe(client: Client, ada: User, bu
     assert client.get("/support/").status_code == 200
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_page_after_a_checkout_waits_until_the_plan_is_known(
+    client: Client, ada: User, buy: Buy, stripe_simulator: StripeSimulator
+) -> None:
+    client.force_login(ada, backend="django.contrib.auth.backends.ModelBackend")
+    buy(ada, FREE)
+
+    welcome = client.post("/plan/", {"plan": "pro", "next": "/support/"}).headers["Location"]
+    assert welcome == "/welcome/?plan=pro&next=%2Fsupport%2F"
+    assert "Waiting for Stripe" in client.get(welcome).content.decode()
+    stripe_simulator.deliver(client)
+
+    assert client.get(welcome).headers["Location"] == "/support/"
+
+
 def test_a_page_says_that_a_webhook_did_not_come(client: Client, ada: User, buy: Buy) -> None:
     client.force_login(ada, backend="django.contrib.auth.backends.ModelBackend")
     buy(ada, FREE)
