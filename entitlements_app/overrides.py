@@ -82,7 +82,7 @@ def clear(subscriber: Model, key: str, *, effect: str | None = None) -> int:
         deleted, _ = rows.filter(starts_at__gt=now).delete()
         return ended + deleted
 
-    return transactions.write(lambda: _announcing(pk, key, work))
+    return transactions.write(lambda: announcing(pk, key, work))
 
 
 def _add(
@@ -118,10 +118,10 @@ def _add(
             author=cast(Any, by),  # of AUTH_USER_MODEL, whatever that is
         )
 
-    return transactions.write(lambda: _announcing(pk, key, work))
+    return transactions.write(lambda: announcing(pk, key, work))
 
 
-def _announcing(subscriber_id: Any, key: str, work: Callable[[], _T]) -> _T:
+def announcing(subscriber_id: Any, key: str, work: Callable[[], _T]) -> _T:
     """Do this work under the lock of the subscriber's states, and log what it moved, in each mode that has one."""
     known = primary(SubscriberState).filter(subscriber_id=subscriber_id).values_list("livemode", flat=True)
     modes = sorted({conf.livemode(), *known})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import time
 from pathlib import Path
@@ -11,6 +9,9 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.test import Client
+
+from entitlements_app.testing import webhook_client
+from entitlements_app.testing.simulator import webhooks
 
 PAYLOADS = Path(__file__).parent / "payloads"
 SECRET = "whsec_fixture_not_a_real_secret_000001"
@@ -25,9 +26,7 @@ def payload(name: str) -> dict[str, Any]:
 
 
 def signature(body: bytes, *, secret: str = SECRET, t: int | None = None) -> str:
-    t = int(time.time()) if t is None else t
-    digest = hmac.new(secret.encode(), f"{t}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={t},v1={digest}"
+    return webhooks.signature(body, secret=secret, t=int(time.time()) if t is None else t)
 
 
 def deliver(
@@ -47,21 +46,9 @@ def post(body: bytes, header: str | None, *, url: str = URL, client: Client | No
     return client.post(url, data=body, content_type="application/json", headers=headers)
 
 
-_numbers = iter(range(1, 10**9))
-
-
 def grants(*keys: str) -> list[dict[str, Any]]:
     """Active entitlements as an event lists them; the feature's id follows from the key."""
-    return [
-        {
-            "id": f"ent_test_{key}_{next(_numbers)}",
-            "object": "entitlements.active_entitlement",
-            "feature": f"feat_test_{key}",
-            "livemode": False,
-            "lookup_key": key,
-        }
-        for key in keys
-    ]
+    return webhook_client.active_entitlements(*keys, livemode=False)
 
 
 def summary(
@@ -69,42 +56,17 @@ def summary(
 ) -> dict[str, Any]:
     """A summary event in the shape of the captured ones."""
     created = int(time.time()) if created is None else created
-    return envelope_of(
-        SUMMARY,
-        {
-            "object": "entitlements.active_entitlement_summary",
-            "customer": customer,
-            "entitlements": {
-                "object": "list",
-                "data": grants(*keys),
-                "has_more": has_more,
-                "url": f"/v1/customer/{customer}/entitlements",
-            },
-            "livemode": False,
-        },
-        created=created,
-        **envelope,
-    )
+    event = webhook_client.summary_updated(customer, *keys, has_more=has_more, created=created, livemode=False)
+    return event | envelope
 
 
 def envelope_of(kind: str, carried: dict[str, Any], **envelope: Any) -> dict[str, Any]:
-    return {
-        "id": f"evt_{next(_numbers):024d}",
-        "object": "event",
-        "api_version": "2025-06-30.basil",
-        "created": int(time.time()),
-        "data": {"object": carried},
-        "livemode": False,
-        "pending_webhooks": 1,
-        "request": {"id": None, "idempotency_key": None},
-        "type": kind,
-    } | envelope
+    return webhook_client.envelope(kind, carried, livemode=False) | envelope
 
 
 def customer_deleted(customer: str, **envelope: Any) -> dict[str, Any]:
-    return envelope_of("customer.deleted", {"id": customer, "object": "customer", "livemode": False}, **envelope)
+    return webhook_client.customer_deleted(customer, livemode=False) | envelope
 
 
 def subscription_updated(customer: str, **envelope: Any) -> dict[str, Any]:
-    carried = {"id": "sub_1", "object": "subscription", "customer": customer, "livemode": False}
-    return envelope_of("customer.subscription.updated", carried, **envelope)
+    return webhook_client.subscription_updated(customer, livemode=False) | envelope

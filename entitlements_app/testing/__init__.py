@@ -4,16 +4,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .factories import (
+        ActiveEntitlementFactory,
+        CustomerFactory,
+        EntitlementOverrideFactory,
+        FeatureFactory,
+        WebhookEventFactory,
+    )
     from .simulator.errors import ApiError
     from .simulator.simulation import SignedDelivery
     from .simulator.stripe_simulator import StripeSimulator
+    from .webhook_client import WebhookClient
 
-__all__ = ["ApiError", "SignedDelivery", "StripeSimulator"]
+__all__ = [
+    "ActiveEntitlementFactory",
+    "ApiError",
+    "CustomerFactory",
+    "EntitlementOverrideFactory",
+    "FeatureFactory",
+    "SignedDelivery",
+    "StripeSimulator",
+    "WebhookClient",
+    "WebhookEventFactory",
+]
 
 _MODULES = {
+    "ActiveEntitlementFactory": "factories",
     "ApiError": "simulator.errors",
+    "CustomerFactory": "factories",
+    "EntitlementOverrideFactory": "factories",
+    "FeatureFactory": "factories",
     "SignedDelivery": "simulator.simulation",
     "StripeSimulator": "simulator.stripe_simulator",
+    "WebhookClient": "webhook_client",
+    "WebhookEventFactory": "factories",
 }
 
 
