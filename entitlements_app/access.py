@@ -25,7 +25,7 @@ from .answers import FOR_EVER, Reading
 from .event_loop import in_event_loop
 from .lookup_keys import check_keys
 from .models import ActiveEntitlement, EntitlementOverride
-from .subscribers import get_subscriber_model, subscriber_key
+from .subscribers import get_subscriber_model, is_nobody, subscriber_key
 from .swallowed import noted
 from .transactions import alias
 
@@ -245,10 +245,8 @@ def read(subscriber: object) -> Answer:
     """The answer, from wherever it is held. Raises `TypeError` for an instance of another model."""
     settings = conf.of_gates()
     key = subscriber_key(subscriber)
-    if forced_answers.current():
-        keys = forced_answers.keys_of(subscriber, key)
-        if keys is not None:
-            return Answer(Reading(None, settings.livemode, keys, time.time(), FOR_EVER))
+    if forced_answers.current() and (forced := _forced(subscriber, key)) is not None:
+        return forced
     if key is None:
         return Answer(Reading(None, settings.livemode, frozenset(), time.time(), FOR_EVER))
     prefetched: _Prefetched | None = getattr(subscriber, "_entitlements_prefetched", None)
@@ -262,6 +260,12 @@ def read(subscriber: object) -> Answer:
     return Answer(answers.read_one(key, livemode=settings.livemode, using=using))
 
 
+def _forced(subscriber: object, key: Any) -> Answer | None:
+    """What a test has set for this subscriber, saved or not. Nobody still holds nothing."""
+    keys = None if is_nobody(subscriber) else forced_answers.keys_of(subscriber, key)
+    return None if keys is None else Answer(Reading(key, conf.of_gates().livemode, keys, time.time(), FOR_EVER))
+
+
 def _read_primary(subscriber_id: Any, livemode: bool) -> Reading:
     """A replica may be behind, and what is kept must not be."""
     return answers.read_one(subscriber_id, livemode=livemode, using=alias())
@@ -270,7 +274,7 @@ def _read_primary(subscriber_id: Any, livemode: bool) -> Reading:
 def _read_anew(subscriber: object) -> Answer:
     """As `read`, but past what is held in this process."""
     key = subscriber_key(subscriber)
-    if key is None or forced_answers.current():
+    if key is None or _forced(subscriber, key) is not None:
         return read(subscriber)
     return Answer(_read_primary(key, conf.livemode()))
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q
 from django.utils import timezone
 
@@ -32,7 +31,7 @@ from .explanation import (
 from .in_force import DENY, GRANT, Period, combine
 from .lookup_keys import check_keys
 from .models import ActiveEntitlement, Customer, EntitlementChange, EntitlementOverride, Feature, WebhookEvent
-from .subscribers import subscriber_key
+from .subscribers import is_nobody, subscriber_key
 from .transactions import alias, primary
 
 LAST_CHANGES = 10
@@ -47,11 +46,10 @@ def explain(subscriber: object, key: str) -> Explanation:
     (key,) = check_keys((key,))
     pk = subscriber_key(subscriber)
     if pk is None:
-        is_nobody = subscriber is None or isinstance(subscriber, AnonymousUser)
-        facts = replace(_read(key, None, []), case=Case.NOBODY if is_nobody else Case.UNSAVED)
+        facts = replace(_read(key, None, []), case=Case.NOBODY if is_nobody(subscriber) else Case.UNSAVED)
     else:
         facts = _read(key, pk, list(primary(Customer).filter(subscriber_id=pk).order_by("pk")))
-    forced = forced_answers.keys_of(subscriber, pk)
+    forced = None if is_nobody(subscriber) else forced_answers.keys_of(subscriber, pk)
     if forced is not None:
         facts = replace(facts, case=Case.FORCED, entitled=key in forced, held_keys=tuple(sorted(forced)))
     elif pk is not None:

@@ -12,7 +12,10 @@ from typing import Any
 
 @dataclass(frozen=True, eq=False)
 class Forced:
-    """Exactly these keys: for one subscriber, known by its key or as this object, or for all (`None`)."""
+    """Exactly these keys: for one subscriber, known by its key or as this object, or for all (`None`).
+
+    An object that was not saved yet is the same as itself only, as Django compares instances.
+    """
 
     keys: frozenset[str]
     subscriber: object | None
@@ -45,7 +48,8 @@ def remove(forced: Forced) -> None:
 def keys_of(subscriber: object, subscriber_id: Any) -> frozenset[str] | None:
     """What the innermost that is about this subscriber gives it, `None` if none is."""
     for forced in reversed(_stack):
-        if forced.subscriber is None or forced.subscriber is subscriber:
+        # In this order: a lazy object, as `request.user`, compares what is in it.
+        if forced.subscriber is None or subscriber == forced.subscriber:
             return forced.keys
         if subscriber_id is not None and forced.subscriber_id == subscriber_id:
             return forced.keys

@@ -47,7 +47,8 @@ def report_unless_known(key: str, *, livemode: bool) -> None:
 
     `"raise"` raises `UnknownFeature`, and logs, because Django's templates swallow what is raised inside `not`, `and`
     and `or`. `"warn"` logs once for each key and process, of at most a thousand keys. Costs no query for a key known
-    within `HOLD_SECONDS`.
+    within `HOLD_SECONDS`. Keys that a test has forced are known; while it forces any, the catalogue is asked about
+    others where there is a database, and nothing is reported where there is none.
     """
     policy = conf.unknown_feature()
     if key in forced_answers.all_keys():
@@ -100,7 +101,11 @@ def _read(livemode: bool) -> _Catalogue | None:
     read_at = time.monotonic()
     try:
         keys = read_keys(livemode=livemode)
-    except DatabaseError:  # a gate that has its answer does not fail for want of a hint
-        return None
+    except Exception as error:
+        # A gate that has its answer does not fail for want of a hint. Nor does one whose answer a test has forced:
+        # what refuses the database to such a test, Django or pytest-django, has errors of its own.
+        if isinstance(error, DatabaseError) or forced_answers.current():
+            return None
+        raise
     _held[livemode] = catalogue = _Catalogue(keys, read_at)
     return catalogue

@@ -35,12 +35,17 @@ def is_subscriber(candidate: object) -> bool:
     return isinstance(candidate, get_subscriber_model())
 
 
+def is_nobody(subscriber: object) -> bool:
+    """Whether this stands for no subscriber at all, as an unsaved one does not."""
+    return subscriber is None or isinstance(subscriber, AnonymousUser)
+
+
 def subscriber_key(subscriber: object) -> Any:
     """The primary key of a subscriber; `None` for nobody: `None`, an anonymous user, an unsaved instance.
 
     Raises `TypeError` for anything else, so that a user is never looked up as the organisation of the same number.
     """
-    if subscriber is None or isinstance(subscriber, AnonymousUser):
+    if is_nobody(subscriber):
         return None
     model = _concrete_model(conf.of_gates().subscriber_model)
     if not isinstance(subscriber, model):

@@ -35,6 +35,7 @@ TIMELESS = (
     "tests/test_gated_urls.py",
     "tests/test_gates.py",
     "tests/test_identity.py",
+    "tests/test_override_entitlements.py",
     "tests/test_private_responses.py",
     "tests/test_swallowed_errors.py",
     "tests/test_unknown_features.py",

@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from entitlements_app import forced_answers
 from entitlements_app.access import get_entitlements, has_entitlement, subscribers_with
 from entitlements_app.exceptions import CustomerDeleted, StripeRefused
 from entitlements_app.explain import explain, explain_customer
@@ -31,7 +30,7 @@ from entitlements_app.models import Customer, EntitlementOverride, Feature, Webh
 from entitlements_app.overrides import clear, deny, grant
 from entitlements_app.subscribers import get_subscriber_model
 from entitlements_app.sync import sync_customer
-from entitlements_app.testing import StripeSimulator
+from entitlements_app.testing import StripeSimulator, override_entitlements
 from tests.delivery import customer_deleted, deliver, summary
 from tests.rows import BY_ORGANISATION, broken_processing, customer, make_subscriber
 from tests.shop import Shop
@@ -581,15 +580,11 @@ def test_customers_of_both_modes_stand_side_by_side(settings: Any) -> None:
 
 def test_an_answer_that_a_test_has_set_is_told_as_such() -> None:
     subscriber = paying("audit")
-    forced = forced_answers.Forced(frozenset({"sso"}), subscriber, subscriber.pk)
-    forced_answers.push(forced)
-    try:
+    with override_entitlements("sso", subscriber=subscriber):
         told = explain(subscriber, "sso")
         assert (told.reason, told.held_keys) == ("Yes: a test has set the answer.", ("sso",))
         assert explain(subscriber, "audit").reason == "No: a test has set the answer."
         assert has_entitlement(subscriber, "sso")
-    finally:
-        forced_answers.remove(forced)
 
 
 @pytest.mark.django_db(transaction=True)

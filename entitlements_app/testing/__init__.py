@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         FeatureFactory,
         WebhookEventFactory,
     )
+    from .override import override_entitlements
     from .simulator.errors import ApiError
     from .simulator.simulation import SignedDelivery
     from .simulator.stripe_simulator import StripeSimulator
@@ -26,6 +27,7 @@ __all__ = [
     "StripeSimulator",
     "WebhookClient",
     "WebhookEventFactory",
+    "override_entitlements",
 ]
 
 _MODULES = {
@@ -38,6 +40,7 @@ _MODULES = {
     "StripeSimulator": "simulator.stripe_simulator",
     "WebhookClient": "webhook_client",
     "WebhookEventFactory": "factories",
+    "override_entitlements": "override",
 }
 
 
