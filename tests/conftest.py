@@ -24,6 +24,7 @@ ONCE = (
     "tests/test_example_project.py",
     "tests/test_packaging.py",
     "tests/test_quick_start.py",
+    "tests/test_testing_page.py",
     "tests/test_windows.py",
 )
 

@@ -1,4 +1,4 @@
-"""How a site tests its gates: a simulated Stripe, real orders, real webhooks, nothing patched."""
+"""How a site tests its gates with its plans: a simulated Stripe, real orders, real webhooks, nothing patched."""
 
 from __future__ import annotations
 
