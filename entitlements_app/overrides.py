@@ -44,7 +44,8 @@ def grant(
     is no. `by` is the user who decided. Runs inside a caller's `atomic`.
 
     Raises `UnknownFeature` if no feature of the configured mode has the key, unless `force`; `TypeError` for what is no
-    key or no subscriber; `ValueError` for an unsaved subscriber, or times that are naive or make no period to come.
+    key, no subscriber or no datetime; `ValueError` for an unsaved subscriber, or times that are naive or make no period
+    to come.
     """
     return _add(Effect.GRANT, subscriber, key, starts, until, reason, by, force=force)
 
@@ -142,6 +143,8 @@ def _saved(subscriber: Model) -> Any:
 
 def _check_period(starts: datetime | None, until: datetime | None) -> None:
     for name, moment in (("starts", starts), ("until", until)):
+        if moment is not None and not isinstance(moment, datetime):
+            raise TypeError(f"{name} is a datetime, not {moment!r}.")
         if moment is not None and timezone.is_aware(moment) is not settings.USE_TZ:
             needed = "a time zone, as USE_TZ is True" if settings.USE_TZ else "no time zone, as USE_TZ is False"
             raise ValueError(f"{name} needs {needed}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -292,6 +292,9 @@ def test_a_period_that_cannot_count_is_an_error(acme: Any, settings: Any) -> Non
     for name in ("starts", "until"):
         with pytest.raises(ValueError, match=f"{name} needs"):
             grant(acme, "sso", force=True, **{name: wrong_kind})
+        for no_moment in (date(2100, 1, 1), "2100-01-01"):
+            with pytest.raises(TypeError, match=f"{name} is a datetime, not "):
+                grant(acme, "sso", force=True, **{name: no_moment})
     with pytest.raises(ValueError, match="effect"):
         clear(acme, "sso", effect="revoke")
     with pytest.raises(ValueError, match="characters"):
