@@ -37,7 +37,7 @@ def link(
         if customer.subscriber_id == key:
             return customer
         if customer.subscriber_id is not None and not move:
-            raise AlreadyLinked(f"{stripe_id} is linked to another subscriber.")
+            raise AlreadyLinked(f"{stripe_id} is linked to another subscriber; move=True takes it over.")
         mirror.relink(customer, key, now=timezone.now())
         return customer
 

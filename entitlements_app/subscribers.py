@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.apps import apps
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
@@ -49,10 +50,11 @@ def subscriber_key(subscriber: object) -> Any:
         return None
     model = _concrete_model(conf.of_gates().subscriber_model)
     if not isinstance(subscriber, model):
+        unsaid = isinstance(subscriber, AbstractBaseUser) and conf.subscriber_from_request() is None
+        remedy = " If users are not your subscribers, set ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST." if unsaid else ""
         raise TypeError(
             f"Expected an instance of {model._meta.label} (ENTITLEMENTS_SUBSCRIBER_MODEL), "
-            f"got {type(subscriber).__name__}. If users are not your subscribers, "
-            "set ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST."
+            f"got {type(subscriber).__name__}.{remedy}"
         )
     # Not `pk`: a model that inherits from the subscriber's may count for itself.
     return None if subscriber._state.adding else getattr(subscriber, model._meta.pk.attname)

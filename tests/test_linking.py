@@ -81,7 +81,7 @@ def test_two_customers_of_one_subscriber_count_together(acme: Any) -> None:
 def test_a_customer_of_another_subscriber_is_taken_over_only_on_purpose(acme: Any) -> None:
     deliver(summary("cus_acme", "sso"))
     other = make_subscriber()
-    with pytest.raises(AlreadyLinked, match="cus_acme"):
+    with pytest.raises(AlreadyLinked, match="cus_acme is linked to another subscriber; move=True"):
         link(other, "cus_acme")
     assert (keys_of(acme), keys_of(other)) == ({"sso"}, set())
     link(other, "cus_acme", move=True)
@@ -182,6 +182,15 @@ def test_an_instance_of_another_model_is_an_error_and_never_looked_up_by_its_num
         get_entitlements(other)
     with pytest.raises(TypeError):
         get_entitlements(acme.pk)
+
+
+@pytest.mark.skipif(not BY_ORGANISATION, reason="where users are the subscribers, none is of another model")
+def test_a_user_where_an_organisation_pays_is_told_of_the_setting_that_is_missing(acme: Any, settings: Any) -> None:
+    with pytest.raises(TypeError, match=r"got User\.$"):
+        get_entitlements(User(pk=acme.pk))
+    settings.ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = None
+    with pytest.raises(TypeError, match="set ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST"):
+        get_entitlements(User(pk=acme.pk))
 
 
 @pytest.mark.parametrize("stripe_id", ["", "c" * 256, "cus_\x00", None, 5])
