@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db.models import Q
 from django.utils import timezone
 
@@ -54,7 +55,7 @@ def explain(subscriber: object, key: str) -> Explanation:
         facts = replace(facts, case=Case.FORCED, entitled=key in forced, held_keys=tuple(sorted(forced)))
     elif pk is not None:
         facts = replace(facts, case=_case(facts))
-    return replace(facts, reason=explanation_text.get_reason(facts))
+    return replace(facts, is_inactive=_is_inactive(subscriber), reason=explanation_text.get_reason(facts))
 
 
 def explain_customer(customer: Customer, key: str) -> Explanation:
@@ -62,6 +63,13 @@ def explain_customer(customer: Customer, key: str) -> Explanation:
     (key,) = check_keys((key,))
     facts = replace(_read(key, None, [customer]), case=Case.UNLINKED)
     return replace(facts, reason=explanation_text.get_reason(facts))
+
+
+def _is_inactive(subscriber: object) -> bool:
+    """Whether a request of this user is nobody's, unless the site's own function says whose it is."""
+    if not isinstance(subscriber, AbstractBaseUser) or subscriber.is_active:
+        return False
+    return conf.subscriber_from_request() is None
 
 
 # Which case it is

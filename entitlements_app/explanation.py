@@ -140,8 +140,8 @@ class Explanation:
     """An answer about one key, and the chain that leads to it, as the database had it at `as_of`.
 
     `reason` says in a sentence what `case` stands for. `held_keys` is the whole answer; `other_spellings` are keys,
-    held first, that differ from this one only in case, blanks, `_` and `-`. `calls_stopped` says why Stripe is not
-    asked at present.
+    held first, that differ from this one only in case, blanks, `_` and `-`. `is_inactive`: a user whose requests hold
+    nothing, whatever `entitled` says. `calls_stopped` says why Stripe is not asked at present.
     """
 
     entitled: bool
@@ -154,6 +154,7 @@ class Explanation:
     is_known: bool
     other_spellings: tuple[str, ...] = ()
     held_keys: tuple[str, ...] = ()
+    is_inactive: bool = False
     features: tuple[AboutFeature, ...] = ()
     customers: tuple[AboutCustomer, ...] = ()
     entitlements: tuple[AboutEntitlement, ...] = ()

@@ -55,6 +55,7 @@ def get_paragraphs(told: Explanation) -> list[Paragraph]:
     has_subscriber = told.subscriber_id is not None
     has_customers = has_subscriber or bool(told.customers)
     chain: list[tuple[bool, str, Iterable[str], list[str]]] = [
+        (told.is_inactive, _("Not active"), [_("the user may not sign in, and gates on requests say no")], []),
         (True, _("Key"), _key_lines(told), []),
         (has_customers, _("Customers"), map(_customer_line, told.customers), [_("none is linked")]),
         (has_customers, _("Held by"), map(_entitlement_line, told.entitlements), [_("no customer")]),

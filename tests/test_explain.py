@@ -28,6 +28,7 @@ from entitlements_app.explanation_text import format_moment, get_paragraphs
 from entitlements_app.linking import link, unlink
 from entitlements_app.models import Customer, EntitlementOverride, Feature, WebhookEvent
 from entitlements_app.overrides import clear, deny, grant
+from entitlements_app.request_entitlements import get_request_entitlements
 from entitlements_app.subscribers import get_subscriber_model
 from entitlements_app.sync import sync_customer
 from entitlements_app.testing import StripeSimulator, override_entitlements
@@ -609,6 +610,22 @@ def test_an_answer_that_a_cache_still_holds_is_told_if_it_differs(settings: Any)
     told = explain(subscriber, "sso")
     assert told.cache
     assert told.cache.entitled
+
+
+@pytest.mark.skipif(BY_ORGANISATION, reason="about users")
+def test_a_user_who_is_not_active_is_told_of(settings: Any, rf: Any) -> None:
+    subscriber = paying("sso")
+    assert "Not active" not in dict(get_paragraphs(explain(subscriber, "sso")))
+    subscriber.is_active = False
+    told = explain(subscriber, "sso")
+    assert (told.entitled, told.is_inactive) == (True, True)
+    assert lines_of(told, "Not active") == ["the user may not sign in, and gates on requests say no"]
+    request = rf.get("/")
+    request.user = subscriber
+    assert not get_request_entitlements(request).sso
+    assert not explain(AnonymousUser(), "sso").is_inactive
+    settings.ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = "tests.testapp.views.organisation_of"
+    assert not explain(subscriber, "sso").is_inactive
 
 
 # Whatever happened
