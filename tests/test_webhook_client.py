@@ -89,6 +89,16 @@ def test_deletion_and_subscriptions(acme: Any, stripe: WebhookClient) -> None:
     assert list(get_entitlements(acme)) == []
 
 
+def test_what_is_no_customer_or_no_key_is_an_error(acme: Any, stripe: WebhookClient) -> None:
+    for build in (stripe.summary, stripe.customer_deleted, stripe.subscription_updated):
+        for no_customer in (acme, {"id": "cus_acme"}, None):
+            with pytest.raises(TypeError, match="A customer is a Stripe id"):
+                build(no_customer)
+    for no_key in (["sso"], "", None):
+        with pytest.raises(TypeError, match="lookup key"):
+            stripe.summary("cus_acme", no_key)  # type: ignore[arg-type]
+
+
 def test_an_event_of_one_s_own_and_raw_bytes(stripe: WebhookClient) -> None:
     event = stripe.summary("cus_acme", "sso") | {"id": "evt_of_mine"}
     assert stripe.deliver(event).content == b"evt_of_mine"

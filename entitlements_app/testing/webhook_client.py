@@ -13,6 +13,7 @@ from django.test import Client, override_settings
 from django.urls import reverse
 
 from entitlements_app import conf
+from entitlements_app.lookup_keys import check_keys
 from entitlements_app.models import Customer
 from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUMMARY_UPDATED
 
@@ -60,15 +61,23 @@ class WebhookClient:
         """
         created = max(int(time.time()), self._newest + 1) if created is None else created
         self._newest = max(self._newest, created)
-        return summary_updated(str(customer), *keys, has_more=has_more, created=created, livemode=conf.livemode())
+        keys = check_keys(keys) if keys else ()
+        return summary_updated(_id(customer), *keys, has_more=has_more, created=created, livemode=conf.livemode())
 
     def customer_deleted(self, customer: Customer | str) -> Event:
         """The event that a customer was deleted."""
-        return customer_deleted(str(customer), livemode=conf.livemode())
+        return customer_deleted(_id(customer), livemode=conf.livemode())
 
     def subscription_updated(self, customer: Customer | str) -> Event:
         """The event that some subscription of a customer changed, which says nothing about what it holds."""
-        return subscription_updated(str(customer), livemode=conf.livemode())
+        return subscription_updated(_id(customer), livemode=conf.livemode())
+
+
+def _id(customer: Customer | str) -> str:
+    """A subscriber, or the customer's JSON, would be taken for an id by its text."""
+    if isinstance(customer, Customer | str):
+        return str(customer)
+    raise TypeError(f"A customer is a Stripe id or a Customer, not {customer!r}.")
 
 
 def _first_secret() -> str:
