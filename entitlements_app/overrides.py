@@ -15,7 +15,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db.models import Model
 from django.utils import timezone
 
-from . import conf, transactions
+from . import cache, conf, transactions
 from .changes import Announced, Cause, Move
 from .diff import Difference
 from .exceptions import UnknownFeature
@@ -131,6 +131,7 @@ def announcing(subscriber_id: Any, key: str, work: Callable[[], _T]) -> _T:
     for states in announced:
         moved = Move(None, subscriber_id, Difference(frozenset({key}), frozenset({key})), Cause.OVERRIDE)
         states.record([moved], cause=Cause.OVERRIDE)
+    cache.invalidate([subscriber_id])  # in both modes: processes of the other may hold an answer that nobody announced
     return done
 
 

@@ -137,6 +137,17 @@ def test_modes_and_subscribers_have_entries_of_their_own(acme: Any, shared: Any,
     assert keys(make_subscriber()) == []
 
 
+def test_an_override_is_heard_in_both_modes(shared: Any, settings: Any) -> None:
+    somebody = make_subscriber()
+    grant(somebody, "sso", force=True)
+    settings.ENTITLEMENTS_LIVEMODE = True  # as in other processes of the site: this mode has announced nothing yet
+    assert keys(somebody) == ["sso"]
+    settings.ENTITLEMENTS_LIVEMODE = False
+    deny(somebody, "sso", force=True)
+    settings.ENTITLEMENTS_LIVEMODE = True
+    assert keys(somebody) == []
+
+
 def test_async_code_is_answered_from_it(acme: Any, shared: Any, django_assert_num_queries: Any) -> None:
     async_to_sync(aget_entitlements)(acme)  # also reads which keys exist, once a minute
     with django_assert_num_queries(0):
