@@ -56,5 +56,8 @@ def subscriber_key(subscriber: object) -> Any:
             f"Expected an instance of {model._meta.label} (ENTITLEMENTS_SUBSCRIBER_MODEL), "
             f"got {type(subscriber).__name__}.{remedy}"
         )
-    # Not `pk`: a model that inherits from the subscriber's may count for itself.
-    return None if subscriber._state.adding else getattr(subscriber, model._meta.pk.attname)
+    if subscriber._state.adding:
+        return None
+    # Not `pk`: a model that inherits from the subscriber's may count for itself. And as its column gives it back: an
+    # instance that was made with a UUID written as a text keeps the text.
+    return model._meta.pk.to_python(getattr(subscriber, model._meta.pk.attname))

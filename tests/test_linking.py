@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 
-from entitlements_app.access import get_entitlements
+from entitlements_app.access import get_entitlements, prefetch_entitlements
 from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted
 from entitlements_app.linking import link, unlink
 from entitlements_app.models import Customer, EntitlementChange, SubscriberState
@@ -50,6 +51,21 @@ def test_a_link_after_the_first_event_counts_at_once() -> None:
     assert keys_of(subscriber) == {"sso", "audit"}
     assert log(effective=True) == [("granted", "audit", "link", True), ("granted", "sso", "link", True)]
     assert EntitlementChange.objects.filter(effective=True, subscriber=subscriber).count() == 2
+
+
+@pytest.mark.django_db(transaction=True)  # in one of the test's own nothing would be cached
+def test_a_subscriber_made_with_its_key_as_a_text_is_the_one_in_the_database(settings: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "texts"}}
+    settings.ENTITLEMENTS_CACHE = "default"
+    somebody = Organisation.objects.create(pk=str(uuid4())) if BY_ORGANISATION else User.objects.create(pk="4711")
+    assert keys_of(somebody) == set()
+    link(somebody, "cus_new")
+    link(somebody, "cus_new")
+    deliver(summary("cus_new", "sso"))
+    assert keys_of(somebody) == {"sso"}
+    prefetch_entitlements([somebody])
+    assert keys_of(somebody) == {"sso"}
+    assert log() == [("granted", "sso", "event", True)]
 
 
 def test_a_link_makes_no_call_and_marks_the_customer(stripe: StripeSimulator) -> None:
