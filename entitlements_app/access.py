@@ -250,7 +250,8 @@ def read(subscriber: object) -> Answer:
     if key is None:
         return Answer(Reading(None, settings.livemode, frozenset(), time.time(), FOR_EVER))
     prefetched: _Prefetched | None = getattr(subscriber, "_entitlements_prefetched", None)
-    if prefetched is not None and prefetched.reading and prefetched.reading.livemode is settings.livemode:
+    # An instance that was saved as a new row, Django's way to copy one, has another key.
+    if prefetched is not None and prefetched.reading and prefetched.reading[:2] == (key, settings.livemode):
         return Answer(prefetched.reading)
     if settings.local_seconds and (held := cache.held_here(key, livemode=settings.livemode)):
         return Answer(held)

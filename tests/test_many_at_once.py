@@ -75,6 +75,16 @@ def test_what_is_pickled_or_copied_deeply_does_not_carry_it(team: list[Any]) -> 
     assert b"sso" not in pickle.dumps(team[0])
 
 
+def test_an_instance_that_is_saved_as_another_row_is_asked_about_anew(team: list[Any]) -> None:
+    prefetch_entitlements(team)
+    copied = team[0]
+    assert has_entitlement(copied, "sso")
+    copied.pk, copied._state.adding = None, True
+    copied.username = "copied"  # what an organisation does not mind
+    copied.save()
+    assert not has_entitlement(copied, "sso")
+
+
 def test_the_other_mode_is_asked_about_anew(team: list[Any], settings: Any) -> None:
     prefetch_entitlements(team)
     settings.ENTITLEMENTS_LIVEMODE = True
