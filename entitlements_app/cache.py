@@ -45,7 +45,7 @@ def read_through(subscriber_id: Any, *, livemode: bool, read: Read) -> Reading:
     """The answer that is held, or else what `read` gives, which is then held. A cache that is down is passed by."""
     if _is_changed_here(subscriber_id):
         return read(subscriber_id, livemode)
-    began = time.monotonic()
+    began, changes = time.monotonic(), _changes
     settings = conf.of_gates()
     shared = _Shared.of(settings.cache, subscriber_id, livemode)
     reading = shared.get() if shared else None
@@ -58,7 +58,7 @@ def read_through(subscriber_id: Any, *, livemode: bool, read: Read) -> Reading:
         if shared and token:
             shared.set(reading, token)
     if settings.local_seconds:
-        _hold(reading, until=began + settings.local_seconds)
+        _hold(reading, until=began + settings.local_seconds, changes=changes)
     return reading
 
 
@@ -89,6 +89,8 @@ def invalidate(subscriber_ids: Collection[Any], *, livemode: bool | None = None)
 # In the process
 
 _held: dict[tuple[Any, bool], tuple[float, Reading]] = {}
+_changes = 0  # that this process has told of: what was read before one may be older than it
+_changing = threading.Lock()
 
 
 def held_here(subscriber_id: Any, *, livemode: bool) -> Reading | None:
@@ -99,10 +101,21 @@ def held_here(subscriber_id: Any, *, livemode: bool) -> Reading | None:
     return None if _is_changed_here(subscriber_id) else held[1]
 
 
-def _hold(reading: Reading, *, until: float) -> None:
-    if len(_held) >= _MOST_HELD:
-        _held.clear()
-    _held[reading.subscriber_id, reading.livemode] = until, reading
+def _hold(reading: Reading, *, until: float, changes: int) -> None:
+    with _changing:
+        if changes != _changes:
+            return
+        if len(_held) >= _MOST_HELD:
+            _held.clear()
+        _held[reading.subscriber_id, reading.livemode] = until, reading
+
+
+def _let_go(answers: Collection[tuple[Any, bool]]) -> None:
+    global _changes
+    with _changing:
+        _changes += 1
+        for answer in answers:
+            _held.pop(answer, None)
 
 
 def forget() -> None:
@@ -149,8 +162,7 @@ class _Invalidation:
                 caches[settings.cache].set_many(tokens, timeout=_token_seconds(settings))
         except Exception:  # noqa: BLE001  (of whatever kind the backend's are: the commit stands)
             _down.tell()
-        for answer in answers:  # after that, as this process would take an old one from the shared cache again
-            _held.pop(answer, None)
+        _let_go(answers)  # after that, as this process would take an old one from the shared cache again
         self.done = True
 
 

@@ -574,6 +574,22 @@ def test_the_process_that_writes_forgets_what_it_held(acme: Any, settings: Any, 
     assert keys(acme) != ["sso"]
 
 
+def test_a_thread_that_had_read_before_does_not_bring_the_old_answer_back(acme: Any, settings: Any) -> None:
+    settings.ENTITLEMENTS_LOCAL_SECONDS = 60
+    reading = HeldAfterRead()
+
+    def read() -> None:
+        with connection.execute_wrapper(reading):
+            assert keys(acme) == []
+
+    crowd = Crowd().start(read)
+    reading.hold.wait()
+    grant(acme, "sso", force=True)
+    reading.hold.open()
+    crowd.join()
+    assert keys(acme) == ["sso"]
+
+
 def test_in_front_of_a_shared_cache(acme: Any, shared: Any, settings: Any) -> None:
     settings.ENTITLEMENTS_LOCAL_SECONDS = 60
     keys(acme)
