@@ -180,7 +180,8 @@ def run_fetch(fetch: Fetch, allowance: Allowance) -> Synced:
             longest = _longest_wait(error)
             transactions.write(lambda: _give_back(fetch, longest=longest))
         raise
-    if isinstance(told, _Known) and told.details and (function := conf.subscriber_for_customer()):
+    # An answer that was dropped said who the customer is, too: the row still has who it was.
+    if synced.applied and isinstance(told, _Known) and told.details and (function := conf.subscriber_for_customer()):
         for customer in primary(Customer).filter(pk=fetch.pk, subscriber=None, deleted_at=None):
             _link_as_the_site_says(customer, function)
     if synced.changed:

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
+from django.db.models import F
 
 from entitlements_app.access import has_entitlement
-from entitlements_app.linking import link
+from entitlements_app.linking import link, unlink
 from entitlements_app.models import Customer
 from entitlements_app.sync import sync_customer
 from tests.delivery import SUMMARY, deliver, summary
 from tests.rows import customer, effective, make_subscriber
 from tests.shop import Shop
+from tests.threads import Crowd
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -133,6 +135,26 @@ def test_who_linked_meanwhile_was_first(site_links: Any, shop: Shop) -> None:
     shop.subscribe(stripe_id, "pro")
     shop.deliver(only=SUMMARY)
     assert customer(stripe_id).subscriber == first
+
+
+def test_who_a_customer_was_before_is_not_taken_for_who_it_is(site_links: Any, shop: Shop) -> None:
+    """Stripe's answer came too late to count, so what it said of the customer was not kept, either."""
+    somebody = make_subscriber()
+    say(lambda: somebody if asked[-1].metadata == {"user_id": "7"} else None)
+    stripe_id = shop.stripe.create_customer("ada@example.com", metadata={"user_id": "7"})["id"]
+    shop.subscribe(stripe_id, "pro")
+    shop.deliver(only=SUMMARY)
+    unlink(stripe_id)
+    shop.stripe.call("POST", f"/v1/customers/{stripe_id}", {"metadata": {"user_id": "8"}})
+    with shop.stripe.hold("GET", f"/v1/customers/{stripe_id}") as in_flight:
+        crowd = Crowd().start(lambda: sync_customer(customer(stripe_id)))
+        in_flight.wait_for_request()
+        Customer.objects.update(version=F("version") + 1)  # as an event would
+        in_flight.release()
+        crowd.join()
+    assert customer(stripe_id).subscriber is None
+    sync_customer(customer(stripe_id))
+    assert asked[-1].metadata == {"user_id": "8"}
 
 
 def test_a_deleted_customer_is_nobody_s(site_links: Any, shop: Shop) -> None:
