@@ -7,7 +7,7 @@ wins: over Stripe, and over every grant. Overrides count in both modes, and need
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import MAXYEAR, datetime
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
@@ -44,8 +44,8 @@ def grant(
     is no. `by` is the user who decided. Runs inside a caller's `atomic`.
 
     Raises `UnknownFeature` if no feature of the configured mode has the key, unless `force`; `TypeError` for what is no
-    key, no subscriber or no datetime; `ValueError` for an unsaved subscriber, or times that are naive or make no period
-    to come.
+    key, no subscriber or no datetime; `ValueError` for an unsaved subscriber, or times that are naive, make no period
+    to come or stand for never, as `datetime.max` does.
     """
     return _add(Effect.GRANT, subscriber, key, starts, until, reason, by, force=force)
 
@@ -149,5 +149,7 @@ def _check_period(starts: datetime | None, until: datetime | None) -> None:
         if moment is not None and timezone.is_aware(moment) is not settings.USE_TZ:
             needed = "a time zone, as USE_TZ is True" if settings.USE_TZ else "no time zone, as USE_TZ is False"
             raise ValueError(f"{name} needs {needed}.")
+        if moment is not None and moment.year == MAXYEAR:  # datetime.max, which other time zones cannot express
+            raise ValueError(f"{name} lies in the year {MAXYEAR}. For an override without an end, leave until out.")
     if until is not None and (until <= timezone.now() or (starts is not None and until <= starts)):
         raise ValueError("until must lie after starts, and in the future: the override would never count.")

@@ -295,6 +295,9 @@ def test_a_period_that_cannot_count_is_an_error(acme: Any, settings: Any) -> Non
         for no_moment in (date(2100, 1, 1), "2100-01-01"):
             with pytest.raises(TypeError, match=f"{name} is a datetime, not "):
                 grant(acme, "sso", force=True, **{name: no_moment})
+    never = datetime.max if not settings.USE_TZ else datetime.max.replace(tzinfo=timezone.get_default_timezone())
+    with pytest.raises(ValueError, match="leave until out"):
+        grant(acme, "sso", until=never, force=True)
     with pytest.raises(ValueError, match="effect"):
         clear(acme, "sso", effect="revoke")
     with pytest.raises(ValueError, match="characters"):
