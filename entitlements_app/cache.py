@@ -159,7 +159,8 @@ class _Invalidation:
             if settings.cache:
                 token = _new_token()
                 tokens = {_key("v", pk, livemode): token for pk, livemode in answers}
-                caches[settings.cache].set_many(tokens, timeout=_token_seconds(settings))
+                if caches[settings.cache].set_many(tokens, timeout=_token_seconds(settings)):
+                    raise OSError("The cache did not store a token.")  # clients of Memcached say so without raising
         except Exception:  # noqa: BLE001  (of whatever kind the backend's are: the commit stands)
             _down.tell()
         _let_go(answers)  # after that, as this process would take an old one from the shared cache again

@@ -478,6 +478,13 @@ def test_what_changed_while_it_was_down_is_wrong_for_cache_seconds_at_most(
     assert keys(acme) == ["sso"]
 
 
+def test_a_cache_that_refuses_without_raising_is_told_too(acme: Any, settings: Any, caplog: Any) -> None:
+    settings.CACHES = {"default": {"BACKEND": "tests.testapp.caches.RefusingLocMem", "LOCATION": "refusing"}}
+    settings.ENTITLEMENTS_CACHE = "default"
+    grant(acme, "sso", force=True)
+    assert [record.levelname for record in caplog.records if record.name == "entitlements_app.cache"] == ["WARNING"]
+
+
 @contextmanager
 def override_cache(settings: Any, backend: dict[str, str], location: str) -> Iterator[None]:
     before = settings.CACHES

@@ -65,3 +65,10 @@ class HeldLocMem(_Held, LocMemCache):
 
 class HeldRedis(_Held, RedisCache):
     pass
+
+
+class RefusingLocMem(LocMemCache):
+    """As Memcached's clients do while a server is away."""
+
+    def set_many(self, data: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        return list(data)
