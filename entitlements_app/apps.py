@@ -1,4 +1,4 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.checks import Tags, register
 from django.db.models.signals import pre_delete
 from django.utils.translation import gettext_lazy as _
@@ -15,7 +15,10 @@ class EntitlementsConfig(AppConfig):
         from .linking import lock_before_deletion
         from .subscribers import get_subscriber_model
 
-        pre_delete.connect(lock_before_deletion, sender=get_subscriber_model())
+        subscriber_model = get_subscriber_model()
+        for model in apps.get_models():
+            if model._meta.concrete_model is subscriber_model:  # a proxy is the sender of what is deleted through it
+                pre_delete.connect(lock_before_deletion, sender=model)
         register(checks.check_settings)
         register(checks.check_credentials, Tags.security)
         register(wiring_checks.check_middleware)

@@ -29,10 +29,11 @@ from entitlements_app.sync import sync_customer
 from entitlements_app.testing import StripeSimulator
 from tests import valkey
 from tests.delivery import customer_deleted, deliver, signature, summary
-from tests.rows import customer, make_subscriber, visitor_of
+from tests.rows import BY_ORGANISATION, customer, make_subscriber, visitor_of
 from tests.server import Server
 from tests.testapp import caches as held_caches
 from tests.testapp.caches import Hold
+from tests.testapp.models import Member
 from tests.threads import Crowd, together
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -633,3 +634,12 @@ def test_a_deleted_subscriber_leaves_nothing_behind(shared: Any, settings: Any) 
     somebody.delete()
     assert keys(twin) == []
     assert not ActiveEntitlement.objects.exists()
+
+
+@pytest.mark.skipif(BY_ORGANISATION, reason="about a proxy of the subscriber's model")
+def test_nor_does_one_that_is_deleted_by_another_name(shared: Any) -> None:
+    somebody = make_subscriber()
+    grant(somebody, "sso", force=True)
+    assert keys(somebody) == ["sso"]
+    Member.objects.get(pk=somebody.pk).delete()
+    assert keys(somebody) == []
