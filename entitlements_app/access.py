@@ -23,7 +23,7 @@ from django.utils import timezone
 from . import answers, cache, conf, forced_answers, known_features
 from .answers import FOR_EVER, Reading
 from .event_loop import in_event_loop
-from .lookup_keys import check_keys
+from .lookup_keys import check_key, check_keys
 from .models import ActiveEntitlement, EntitlementOverride
 from .subscribers import get_subscriber_model, is_nobody, subscriber_key
 from .swallowed import noted
@@ -50,7 +50,7 @@ class Entitlements:
 
     def has_all(self, *keys: str) -> bool:
         """Whether each of these lookup keys is held. Raises `TypeError` for no keys, or what is not a key."""
-        return self._read()._holds_all(check_keys(keys))
+        return _holds_all(self._read()._reading, check_keys(keys))
 
     def has_any(self, *keys: str) -> bool:
         """Whether one of these lookup keys is held. Raises `TypeError` for no keys, or what is not a key."""
@@ -66,7 +66,7 @@ class Entitlements:
         Of several features with the key, that is one that a customer of the subscriber holds, else one that is not
         archived. One query for all keys of an answer, in the first call. Raises `TypeError` for what is no key.
         """
-        (key,) = check_keys((key,))
+        key = check_key(key)
         answer = self._read()
         return dict(answer._metadata_by_key().get(key, {})) if answer._holds(key) else {}
 
@@ -77,7 +77,7 @@ class Entitlements:
 
     @noted
     def __getitem__(self, key: str) -> bool:
-        (key,) = check_keys((key,))
+        key = check_key(key)
         return self._read()._holds(key)
 
     def __contains__(self, key: object) -> bool:
@@ -116,13 +116,6 @@ class Answer(Entitlements):
             return True
         known_features.report_unless_known(key, livemode=self._reading.livemode)
         return False
-
-    def _holds_all(self, keys: tuple[str, ...]) -> bool:
-        held = self._reading.keys
-        missing = [key for key in keys if key not in held]
-        for key in missing:  # each of them
-            known_features.report_unless_known(key, livemode=self._reading.livemode)
-        return not missing
 
     def _metadata_by_key(self) -> dict[str, dict[str, str]]:
         try:
@@ -163,7 +156,7 @@ def has_entitlement(subscriber: object, *keys: str) -> bool:
     """Whether this subscriber is entitled to all of these lookup keys. Raises `TypeError` for no keys."""
     keys = check_keys(keys)
     refuse_in_event_loop(_USE_TWINS)
-    return read(subscriber)._holds_all(keys)
+    return _holds_all(_reading_of(subscriber), keys)
 
 
 async def ahas_entitlement(subscriber: object, *keys: str) -> bool:
@@ -230,7 +223,7 @@ def subscribers_with(key: str) -> QuerySet[Model]:
 
     A queryset of the subscriber's model, to filter and to page. Raises `TypeError` for what is no key.
     """
-    (key,) = check_keys((key,))
+    key = check_key(key)
     known_features.report_unless_known(key, livemode=conf.livemode())
     overrides = EntitlementOverride.objects.in_force(timezone.now()).filter(lookup_key=key)
     paying = ActiveEntitlement.objects.granting(conf.livemode()).with_key(key)
@@ -241,30 +234,43 @@ def subscribers_with(key: str) -> QuerySet[Model]:
     return everyone.filter(pk__in=holders.union(granted)).exclude(Exists(denied))
 
 
+def _holds_all(reading: Reading, keys: tuple[str, ...]) -> bool:
+    if reading.keys.issuperset(keys):
+        return True
+    for key in keys:  # each of them
+        if key not in reading.keys:
+            known_features.report_unless_known(key, livemode=reading.livemode)
+    return False
+
+
 def read(subscriber: object) -> Answer:
     """The answer, from wherever it is held. Raises `TypeError` for an instance of another model."""
+    return Answer(_reading_of(subscriber))
+
+
+def _reading_of(subscriber: object) -> Reading:
     settings = conf.of_gates()
     key = subscriber_key(subscriber)
     if forced_answers.current() and (forced := _forced(subscriber, key)) is not None:
         return forced
     if key is None:
-        return Answer(Reading(None, settings.livemode, frozenset(), time.time(), FOR_EVER))
+        return Reading(None, settings.livemode, frozenset(), time.time(), FOR_EVER)
     prefetched: _Prefetched | None = getattr(subscriber, "_entitlements_prefetched", None)
     # An instance that was saved as a new row, Django's way to copy one, has another key.
     if prefetched is not None and prefetched.reading and prefetched.reading[:2] == (key, settings.livemode):
-        return Answer(prefetched.reading)
+        return prefetched.reading
     if settings.local_seconds and (held := cache.held_here(key, livemode=settings.livemode)):
-        return Answer(held)
+        return held
     if settings.cache or settings.local_seconds:
-        return Answer(cache.read_through(key, livemode=settings.livemode, read=_read_primary))
+        return cache.read_through(key, livemode=settings.livemode, read=_read_primary)
     using = router.db_for_read(ActiveEntitlement)
-    return Answer(answers.read_one(key, livemode=settings.livemode, using=using))
+    return answers.read_one(key, livemode=settings.livemode, using=using)
 
 
-def _forced(subscriber: object, key: Any) -> Answer | None:
+def _forced(subscriber: object, key: Any) -> Reading | None:
     """What a test has set for this subscriber, saved or not. Nobody still holds nothing."""
     keys = None if is_nobody(subscriber) else forced_answers.keys_of(subscriber, key)
-    return None if keys is None else Answer(Reading(key, conf.of_gates().livemode, keys, time.time(), FOR_EVER))
+    return None if keys is None else Reading(key, conf.of_gates().livemode, keys, time.time(), FOR_EVER)
 
 
 def _read_primary(subscriber_id: Any, livemode: bool) -> Reading:

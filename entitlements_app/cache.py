@@ -24,7 +24,7 @@ from collections.abc import Callable, Collection
 from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from django.core.cache import BaseCache, caches
 from django.db import connections, transaction
@@ -82,7 +82,7 @@ def invalidate(subscriber_ids: Collection[Any], *, livemode: bool | None = None)
     if subscriber_ids and (settings.cache or settings.local_seconds):
         modes = (True, False) if livemode is None else (livemode,)
         invalidation = _Invalidation(frozenset(subscriber_ids), modes)
-        _here.invalidations.add(invalidation)
+        _here.invalidations.add(ref(invalidation, _here.invalidations.discard))
         transaction.on_commit(invalidation, using=alias())
 
 
@@ -134,7 +134,7 @@ class _Here(threading.local):
     """
 
     def __init__(self) -> None:
-        self.invalidations: WeakSet[_Invalidation] = WeakSet()
+        self.invalidations: set[ref[_Invalidation]] = set()
         self.fills: WeakValueDictionary[tuple[Any, bool], _Fill] = WeakValueDictionary()
 
 
@@ -143,8 +143,10 @@ _here = _Here()
 
 def _is_changed_here(subscriber_id: Any) -> bool:
     """Whether this connection is about to invalidate this answer."""
-    pending = _here.invalidations
-    return bool(pending) and any(subscriber_id in each.subscriber_ids for each in pending if not each.done)
+    if not _here.invalidations:  # as nearly always
+        return False
+    pending = [each() for each in tuple(_here.invalidations)]
+    return any(each and not each.done and subscriber_id in each.subscriber_ids for each in pending)
 
 
 class _Invalidation:
@@ -268,7 +270,7 @@ _down = _Down()
 
 def _key(entry: str, subscriber_id: Any, livemode: bool) -> str:
     pk = str(subscriber_id)
-    if not isinstance(subscriber_id, int | UUID):  # of a text every cache would ask something else
+    if not isinstance(subscriber_id, (int, UUID)):  # of a text every cache would ask something else
         pk = sha256(pk.encode()).hexdigest()
     return f"entitlements:{entry}:{'live' if livemode else 'test'}:{pk}"
 

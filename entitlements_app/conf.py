@@ -131,6 +131,7 @@ def subscriber_model() -> str:
     return model
 
 
+@lru_cache(maxsize=1)
 def subscriber_from_request() -> Callable[[Any], Any] | None:
     """The site's `f(request) -> subscriber or None`, sync or async; `None` stands for `request.user`."""
     return _function("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "request")
@@ -202,6 +203,7 @@ def _seconds(name: str, default: float, *, lowest: float) -> float:
     return float(seconds)
 
 
+@lru_cache(maxsize=1)
 def unknown_feature() -> Literal["raise", "warn", "ignore"]:
     """What happens when a gate asks for a key that no feature has. The answer is no in any case."""
     policy = getattr(settings, "ENTITLEMENTS_UNKNOWN_FEATURE", "warn")
@@ -293,8 +295,9 @@ def of_gates() -> OfGates:
 
 
 def forget(**_: object) -> None:
-    """Receiver of `setting_changed`."""
-    of_gates.cache_clear()
+    """Receiver of `setting_changed`: what gates read on every request is parsed once."""
+    for parsed in (of_gates, subscriber_from_request, unknown_feature):
+        parsed.cache_clear()
 
 
 setting_changed.connect(forget, dispatch_uid="entitlements_app.conf")

@@ -24,30 +24,30 @@ class Forced:
 
 _lock = Lock()
 # Replaced, never changed in place: whoever holds it can tell by its identity that another test came.
-_stack: tuple[Forced, ...] = ()
+stack: tuple[Forced, ...] = ()
 
 
 def current() -> tuple[Forced, ...]:
-    return _stack
+    return stack
 
 
 def push(forced: Forced) -> None:
-    global _stack
+    global stack
     with _lock:
-        _stack = (*_stack, forced)
+        stack = (*stack, forced)
 
 
 def remove(forced: Forced) -> None:
     """Also one that is not the innermost: threads and fixtures end in any order."""
-    global _stack
+    global stack
     with _lock:
-        place = next(n for n, each in enumerate(_stack) if each is forced)
-        _stack = _stack[:place] + _stack[place + 1 :]
+        place = next(n for n, each in enumerate(stack) if each is forced)
+        stack = stack[:place] + stack[place + 1 :]
 
 
 def keys_of(subscriber: object, subscriber_id: Any) -> frozenset[str] | None:
     """What the innermost that is about this subscriber gives it, `None` if none is."""
-    for forced in reversed(_stack):
+    for forced in reversed(stack):
         # In this order: a lazy object, as `request.user`, compares what is in it.
         if forced.subscriber is None or subscriber == forced.subscriber:
             return forced.keys
@@ -58,4 +58,4 @@ def keys_of(subscriber: object, subscriber_id: Any) -> frozenset[str] | None:
 
 def all_keys() -> frozenset[str]:
     """Keys that count as known, as gates ask for them in tests."""
-    return frozenset(key for forced in _stack for key in forced.keys)
+    return frozenset(key for forced in stack for key in forced.keys)

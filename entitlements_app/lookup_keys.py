@@ -10,9 +10,15 @@ def check_keys(keys: tuple[object, ...]) -> tuple[str, ...]:
     """
     if not keys:
         raise TypeError("Name at least one lookup key.")
-    for key in keys:
-        if not isinstance(key, str) or not key:
-            quotes = " Are its quotes missing?" if key is None or key == "" else ""
-            raise TypeError(f"A lookup key is a text that is not empty, not {key!r}.{quotes}")
+    return tuple(map(check_key, keys))
+
+
+def check_key(key: object) -> str:
+    """The same for one key."""
+    if type(key) is str and key:  # as nearly always
+        return key
+    if not isinstance(key, str) or not key:
+        quotes = " Are its quotes missing?" if key is None or key == "" else ""
+        raise TypeError(f"A lookup key is a text that is not empty, not {key!r}.{quotes}")
     # Not `str(key)`, which for a member of `class Key(str, Enum)` is "Key.MEMBER".
-    return tuple(str.__str__(key) for key in keys)
+    return str.__str__(key)

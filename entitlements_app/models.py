@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from . import conf
 from .in_force import DENY, GRANT, Period
-from .lookup_keys import check_keys
+from .lookup_keys import check_key
 from .windows import Schedule, Window
 
 # Stripe's ids are opaque text; it asks for room for 255 characters.
@@ -39,7 +39,7 @@ class CustomerQuerySet(models.QuerySet["Customer"]):
 
         Overrides belong to subscribers: `access.subscribers_with` counts them. Raises `TypeError` for what is no key.
         """
-        (key,) = check_keys((lookup_key,))
+        key = check_key(lookup_key)
         rows = ActiveEntitlement.objects.granting(conf.livemode()).with_key(key)
         return self.filter(pk__in=rows.values("customer_id"))
 

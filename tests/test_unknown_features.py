@@ -14,7 +14,7 @@ from entitlements_app import known_features
 from entitlements_app.access import aget_entitlements, ahas_entitlement, get_entitlements
 from entitlements_app.exceptions import UnknownFeature
 from entitlements_app.models import Feature
-from entitlements_app.request_entitlements import aget_request_entitlements
+from entitlements_app.request_entitlements import aget_request_entitlements, get_request_entitlements
 from tests.rows import make_subscriber, visitor_of
 from tests.visitors import Sync, over_both, subscriber_with, unlinked
 
@@ -237,3 +237,16 @@ def test_a_page_may_ask_for_what_nobody_knows_yet(caplog: Any) -> None:
     """The site is deployed before anything is set up in Stripe."""
     assert Sync().get("/saying/attribute/", unlinked()).content == b"closed"
     assert not warnings(caplog)
+
+
+def test_a_request_that_asks_again_is_told_again(settings: Any) -> None:
+    settings.ENTITLEMENTS_UNKNOWN_FEATURE = "raise"
+    request = RequestFactory().get("/")
+    request.user = visitor_of(subscriber_with("sso"))
+    entitlements = get_request_entitlements(request)
+    assert entitlements.sso is entitlements.sso is True
+    for _ in range(2):
+        with pytest.raises(UnknownFeature):
+            entitlements["typo"]
+        with pytest.raises(TypeError, match="A lookup key is a text"):
+            entitlements[["sso"]]

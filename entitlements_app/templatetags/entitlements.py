@@ -54,6 +54,9 @@ class EntitledNode(Node):
         self, keys: list[FilterExpression], any_of: FilterExpression | None, held: NodeList, otherwise: NodeList
     ) -> None:
         self.keys, self.any_of, self.held, self.otherwise = keys, any_of, held, otherwise
+        # Texts that stand in the template are read once.
+        is_constant = any_of is None and not any(key.is_var or key.filters for key in keys)
+        self.constant = self._requirement(Context()) if is_constant else None
 
     def render(self, context: Context) -> SafeString:
         # The one it is rendered with comes first: a variable may have taken the name.
@@ -63,7 +66,10 @@ class EntitledNode(Node):
                 "{% entitled %} asks about a request: render the template with one. "
                 'For any other subscriber: {% if subscriber|entitled_to:"key" %}.'
             )
-        any_of = self.any_of is not None and self.any_of.resolve(context)
-        requirement = Requirement(tuple(key.resolve(context) for key in self.keys), any_of)
+        requirement = self.constant or self._requirement(context)
         lacks = requirement.missing_from(get_request_entitlements(request))
         return (self.otherwise if lacks else self.held).render(context)
+
+    def _requirement(self, context: Context) -> Requirement:
+        any_of = self.any_of is not None and self.any_of.resolve(context)
+        return Requirement(tuple(key.resolve(context) for key in self.keys), any_of)
