@@ -2,6 +2,7 @@
 # make demo-check  the same story without a person
 # make browser     the same in a Chromium, clicked through
 # make test        all tests, on SQLite, PostgreSQL and the newest Django; ARGS="-k webhook" is passed on to pytest
+# make bench       what a gate costs beside other ways to ask; BENCH="--quick" takes a minute
 # make lint        format, lint, types, imports
 #
 # Needs Python 3.11 or newer: make demo PYTHON=python3.12
@@ -10,6 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 NEWEST := .venv-newest
+BENCHED := .venv-bench
 PYTEST := pytest -q -n auto --dist worksteal
 
 # With ARGS, a later set-up may have nothing left to run.
@@ -33,7 +35,7 @@ FIND_NEWEST = $$(versions=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
 	for python in $${NEWEST_PYTHON:-python3.13 python3.12 $$versions/3.13*/bin/python $$versions/3.12*/bin/python python3.14}; \
 	do $$python -c "$(IS_3_12)" 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo demo-check browser browser-if-found example-test test newest-test lint check-python
+.PHONY: help demo demo-check browser browser-if-found example-test test newest-test bench lint check-python
 .NOTPARALLEL:
 
 help:
@@ -90,6 +92,9 @@ newest-test: $(READY)
 		echo "== NOT tested on the newest Django: no Python 3.12 is found. NEWEST_PYTHON=/path/to/python names one. =="; \
 	fi
 
+bench: $(BENCHED)/ready
+	@$(BENCHED)/bin/python -m bench.gate $(BENCH)
+
 lint: $(READY)
 	@echo "== ruff format =="; $(BIN)/ruff format --check .
 	@echo "== ruff check =="; $(BIN)/ruff check .
@@ -104,6 +109,13 @@ $(READY): pyproject.toml $(if $(filter-out file,$(origin PYTHON)),| check-python
 	@echo "Making the environment in .venv; the first time takes a minute or two."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(BENCHED)/ready: pyproject.toml
+	$(CHECK_PYTHON)
+	@echo "Making the environment in $(BENCHED)."
+	@$(PYTHON) -m venv --clear $(BENCHED)
+	@$(BENCHED)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@
 
 $(NEWEST)/ready: pyproject.toml
