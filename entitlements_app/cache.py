@@ -163,8 +163,8 @@ class _Invalidation:
                 tokens = {_key("v", pk, livemode): token for pk, livemode in answers}
                 if caches[settings.cache].set_many(tokens, timeout=_token_seconds(settings)):
                     raise OSError("The cache did not store a token.")  # clients of Memcached say so without raising
-        except Exception:  # noqa: BLE001  (of whatever kind the backend's are: the commit stands)
-            _down.tell()
+        except Exception as error:  # noqa: BLE001  (of whatever kind the backend's are: the commit stands)
+            _down.tell(error)
         _let_go(answers)  # after that, as this process would take an old one from the shared cache again
         self.done = True
 
@@ -204,8 +204,8 @@ class _Shared:
     def get(self) -> Reading | None:
         try:
             entries = self._cache.get_many((self._token_key, self._data_key))
-        except Exception:  # noqa: BLE001  (of whatever kind the backend's are)
-            self._fails()
+        except Exception as error:  # noqa: BLE001  (of whatever kind the backend's are)
+            self._fails(error)
             return None
         self._token = entries.get(self._token_key)
         reading = self._decode(entries.get(self._data_key))
@@ -219,8 +219,8 @@ class _Shared:
         try:
             added = self._cache.add(self._token_key, token, timeout=_token_seconds(conf.of_gates()))
             return token if added else self._cache.get(self._token_key)
-        except Exception:  # noqa: BLE001  (of whatever kind the backend's are)
-            self._fails()
+        except Exception as error:  # noqa: BLE001  (of whatever kind the backend's are)
+            self._fails(error)
             return None
 
     def set(self, reading: Reading, token: str) -> None:
@@ -228,8 +228,8 @@ class _Shared:
         text = json.dumps([token, reading.as_of, until, *reading.keys])
         try:
             self._cache.set(self._data_key, text, timeout=conf.of_gates().cache_seconds)
-        except Exception:  # noqa: BLE001  (of whatever kind the backend's are)
-            self._fails()
+        except Exception as error:  # noqa: BLE001  (of whatever kind the backend's are)
+            self._fails(error)
 
     def _decode(self, text: Any) -> Reading | None:
         if text is None or self._token is None:
@@ -244,9 +244,9 @@ class _Shared:
             self._subscriber_id, self._livemode, frozenset(keys), as_of, FOR_EVER if until is None else until
         )
 
-    def _fails(self) -> None:
+    def _fails(self, error: Exception) -> None:
         self._is_down = True
-        _down.tell()
+        _down.tell(error)
 
 
 class _Down:
@@ -254,15 +254,16 @@ class _Down:
 
     last_told: float | None = None
 
-    def tell(self) -> None:
+    def tell(self, error: Exception) -> None:
         now = time.monotonic()
         if self.last_told is None or now - self.last_told >= LOG_EVERY:
             self.last_told = now
             logger.warning(
-                "The cache of ENTITLEMENTS_CACHE fails, so the database answers. An answer that changes meanwhile may "
-                "still be given as it was, for up to ENTITLEMENTS_CACHE_SECONDS.",
-                exc_info=True,  # noqa: LOG014  (called by those who caught)
+                "The cache of ENTITLEMENTS_CACHE fails (%s), so the database answers. An answer that changes meanwhile "
+                "may still be given as it was, for up to ENTITLEMENTS_CACHE_SECONDS.",
+                type(error).__name__,
             )
+            logger.debug("How the cache fails:", exc_info=error)
 
 
 _down = _Down()

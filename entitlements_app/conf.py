@@ -44,6 +44,7 @@ _NOT_DENIED = (
 )
 _TEST_PREFIXES = ("sk_test_", "rk_test_")
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
+_KEY_PREFIXES = (*_TEST_PREFIXES, *_LIVE_PREFIXES, "pk_test_", "pk_live_")
 _STRIPE_RATES = (0.01, 10_000)
 _LONGEST_CONFIRM_EVERY = timedelta(days=366)
 _LONGEST_CACHE_SECONDS = 7 * 24 * 3600
@@ -120,6 +121,11 @@ def webhook_secrets() -> tuple[str, ...]:
         raise ImproperlyConfigured('ENTITLEMENTS_WEBHOOK_SECRETS must be a list, like ["whsec_…"].')
     if not all(isinstance(secret, str) and secret.strip() for secret in secrets):
         raise ImproperlyConfigured("ENTITLEMENTS_WEBHOOK_SECRETS holds something that is empty or not a string.")
+    if any(secret.strip().startswith(_KEY_PREFIXES) for secret in secrets):
+        raise ImproperlyConfigured(
+            "ENTITLEMENTS_WEBHOOK_SECRETS holds an API key. Stripe shows the signing secret of an endpoint, whsec_…, "
+            "with the endpoint."
+        )
     return tuple(secret.strip() for secret in secrets)
 
 

@@ -6,15 +6,17 @@ is to change (`hint`, `delete`, `Holding`), then `save`, which writes, logs and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
+
+from django.db.models import QuerySet
 
 from .changes import Announced, Cause, Move
 from .diff import Difference, difference
 from .models import ActiveEntitlement, Customer, Feature
-from .stripe_objects import CustomerDetails, Grant
+from .stripe_objects import CustomerDetails, FeatureDetails, Grant
 from .transactions import alias, lock_or_skip, primary
 from .windows import LEASE, hinted
 
@@ -195,12 +197,31 @@ def _update(row: ActiveEntitlement, grant: Grant, *, confirmed_at: datetime | No
     return before != (row.stripe_id, row.lookup_key, row.confirmed_at)
 
 
-def _features(grants: Iterable[Grant], owner: Customer) -> dict[str, int]:
-    """Keys of features by Stripe id. Unknown ones become placeholders for the catalogue to fill."""
+def _features(grants: Sequence[Grant], owner: Customer) -> dict[str, int]:
+    """Keys of features by Stripe id. Unknown ones become placeholders until a fetch says more of them."""
     lookup_keys = {grant.feature_id: grant.lookup_key for grant in grants}
     if not lookup_keys:
         return {}
     rows = primary(Feature).filter(stripe_id__in=lookup_keys, account=owner.account, livemode=owner.livemode)
+    known = _known_features(rows, lookup_keys, owner)
+    _save_feature_details(rows, grants)
+    return known
+
+
+def _save_feature_details(rows: QuerySet[Feature], grants: Sequence[Grant]) -> None:
+    """Write what a fetch said of features, where that is news."""
+    told = {grant.feature_id: grant.feature for grant in grants if grant.feature is not None}
+    if not told:
+        return
+    held = {row.stripe_id: FeatureDetails(row.name, row.active, row.metadata) for row in rows}
+    stale = [stripe_id for stripe_id, details in told.items() if held[stripe_id] != details]
+    if stale:
+        for row in rows.filter(stripe_id__in=stale).order_by("stripe_id").select_for_update():
+            row.name, row.active, row.metadata = astuple(told[row.stripe_id])
+            row.save(using=alias(), update_fields=["name", "active", "metadata"])
+
+
+def _known_features(rows: QuerySet[Feature], lookup_keys: dict[str, str], owner: Customer) -> dict[str, int]:
     known = dict(rows.values_list("stripe_id", "pk"))
     missing = sorted(lookup_keys.keys() - known.keys())
     if not missing:

@@ -117,7 +117,7 @@ def _all_pages(customer_id: str, allowance: Allowance) -> Listing:
     first: _Response | None = None
     cursor = ""
     for _ in range(MAX_PAGES):
-        params: dict[str, Any] = {"customer": customer_id, "limit": PAGE_SIZE}
+        params: dict[str, Any] = {"customer": customer_id, "limit": PAGE_SIZE, "expand": ["data.feature"]}
         if cursor:
             params["starting_after"] = cursor
         try:

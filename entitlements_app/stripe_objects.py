@@ -24,12 +24,25 @@ class Malformed(ValueError):
 
 
 @dataclass(frozen=True)
+class FeatureDetails:
+    """What Stripe says of a feature besides its id and its key."""
+
+    name: str
+    active: bool
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Grant:
-    """One active entitlement: this feature is granted, known to code by this lookup key."""
+    """One active entitlement: this feature is granted, known to code by this lookup key.
+
+    `feature` is set where Stripe was asked to expand it.
+    """
 
     entitlement_id: str
     feature_id: str
     lookup_key: str
+    feature: FeatureDetails | None = None
 
 
 @dataclass(frozen=True)
@@ -153,12 +166,11 @@ def parse_customer(data: Any) -> CustomerDetails:
     if customer.get("object") != "customer":
         raise Malformed("object: expected a customer")
     metadata = customer.get("metadata")
-    pairs = metadata.items() if isinstance(metadata, dict) else ()
     return CustomerDetails(
         deleted=customer.get("deleted") is True,
         email=_storable(customer.get("email"))[:MAX_EMAIL],
         name=_storable(customer.get("name"))[:MAX_TEXT],
-        metadata={_storable(key): _storable(value) for key, value in pairs},
+        metadata=_texts(metadata) if isinstance(metadata, dict) else {},
     )
 
 
@@ -192,9 +204,24 @@ def _grants(listing: dict[str, Any], *, livemode: bool) -> tuple[Grant, ...]:
             entitlement_id=_text(row, "id"),
             feature_id=_id_or_object(row, "feature"),
             lookup_key=_text(row, "lookup_key"),
+            feature=_feature_details(row["feature"]),
         )
         for row in rows
     )
+
+
+def _feature_details(feature: Any) -> FeatureDetails | None:
+    """Some that Stripe sends leave fields out: without all of them nothing is told."""
+    if not isinstance(feature, dict) or not isinstance(feature.get("active"), bool):
+        return None
+    name, metadata = feature.get("name"), feature.get("metadata")
+    if not isinstance(name, str) or not isinstance(metadata, dict):
+        return None
+    return FeatureDetails(_storable(name)[:MAX_TEXT], feature["active"], _texts(metadata))
+
+
+def _texts(metadata: dict[str, Any]) -> dict[str, str]:
+    return {_storable(key): _storable(value) for key, value in metadata.items()}
 
 
 def _check_mode(holder: dict[str, Any], livemode: bool) -> None:

@@ -64,6 +64,7 @@ def test_a_site_that_is_set_up_well_hears_nothing() -> None:
         ("ENTITLEMENTS_STRIPE_API_BASE", "http://[::1]:12111", []),
         ("ENTITLEMENTS_WEBHOOK_SECRETS", "whsec_hush", ["E004"]),
         ("ENTITLEMENTS_WEBHOOK_SECRETS", ["whsec_hush", ""], ["E004"]),
+        ("ENTITLEMENTS_WEBHOOK_SECRETS", ["sk_test_hush"], ["E004"]),
         ("ENTITLEMENTS_WEBHOOK_SECRETS", [], ["W002"]),
         ("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "shop.hush", ["E006"]),
         ("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "tests.test_checks.found", ["E006"]),

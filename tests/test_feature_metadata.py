@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from entitlements_app.access import aget_entitlements, get_entitlements
 from entitlements_app.linking import link
 from entitlements_app.models import ActiveEntitlement, Feature
 from entitlements_app.overrides import grant
-from tests.delivery import deliver, summary
-from tests.rows import customer
+from entitlements_app.sync import sync_customer
+from tests.delivery import SUMMARY, deliver, summary
+from tests.rows import customer, make_subscriber
+from tests.shop import Shop
 
 pytestmark = pytest.mark.django_db
 
@@ -99,3 +104,44 @@ def test_async_code_is_told_what_to_await(seats: Any) -> None:
         return e.metadata("seats")
 
     assert async_to_sync(ask)() == {"max": "5"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_fetch_brings_names_and_metadata(shop: Shop, acme: Any) -> None:
+    stripe = shop.stripe
+    feature = stripe.create_feature("seats", name="Seats", metadata={"max": "5"})
+    price = stripe.create_price(stripe.create_product("Team", features=[feature]))
+    stripe_id = shop.customer()
+    link(acme, stripe_id)
+    stripe.subscribe(stripe_id, price)
+    shop.deliver(only=SUMMARY)
+    sync_customer(customer(stripe_id))
+    assert get_entitlements(acme).metadata("seats") == {"max": "5"}
+    row = Feature.objects.get(lookup_key="seats")
+    assert (row.name, row.active) == ("Seats", True)
+
+    stripe.call("POST", f"/v1/entitlements/features/{feature['id']}", {"name": "Places", "metadata": {"max": "6"}})
+    stripe.call("POST", f"/v1/entitlements/features/{feature['id']}", {"active": False})
+    version = customer(stripe_id).version
+    assert not sync_customer(customer(stripe_id)).changed
+    row.refresh_from_db()
+    assert (row.name, row.active, row.metadata) == ("Places", False, {"max": "6"})
+    assert customer(stripe_id).version == version + 1
+    assert get_entitlements(acme).metadata("seats") == {"max": "6"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_has_not_changed_is_not_written(shop: Shop) -> None:
+    stripe_id = shop.customer()
+    link(make_subscriber(), stripe_id)
+    shop.subscribe(stripe_id, "pro")
+    sync_customer(customer(stripe_id))
+    row = customer(stripe_id)
+    with CaptureQueriesContext(connection) as queries:
+        sync_customer(row)
+    assert not [query for query in queries if "UPDATE" in query["sql"] and "_feature" in query["sql"]]
+
+
+def test_an_event_leaves_them_alone(seats: Any) -> None:
+    deliver(summary("cus_acme", "seats", created=int(time.time()) + 1), t=int(time.time()) + 1)
+    assert get_entitlements(seats).metadata("seats") == {"max": "5"}
