@@ -43,9 +43,10 @@ def database(kind: str) -> Iterator[dict[str, Any]]:
 @contextmanager
 def redis_url() -> Iterator[str]:
     """What speaks Redis' protocol, for as long as the block runs."""
-    server = ValkeyServer()
-    server.start()
-    try:
-        yield f"redis://127.0.0.1:{server.port}"
-    finally:
-        server.stop()
+    with tempfile.TemporaryDirectory(prefix="entitlements-bench-") as folder:
+        server = ValkeyServer(data_dir=Path(folder))
+        server.start()
+        try:
+            yield f"redis://127.0.0.1:{server.port}"
+        finally:
+            server.stop()
