@@ -16,20 +16,8 @@ from tests.delivery import SECRET
 from tests.rows import make_subscriber
 from tests.shop import Shop
 
-# What these say is the same in every set-up, but for the tests in them that use our database.
-ONCE = (
-    "tests/simulator/",
-    "tests/test_conf.py",
-    "tests/test_docs.py",
-    "tests/test_example_project.py",
-    "tests/test_packaging.py",
-    "tests/test_quick_start.py",
-    "tests/test_testing_page.py",
-    "tests/test_windows.py",
-)
-
-# Nothing here plans or compares a time of ours: it says the same without USE_TZ, and is left out there.
-TIMELESS = (
+# `make test` runs in several set-ups. TEST_WITHOUT names the groups of tests that say nothing new in one of them.
+GATES = (
     "tests/contrib/",
     "tests/test_checks.py",
     "tests/test_denials.py",
@@ -40,8 +28,26 @@ TIMELESS = (
     "tests/test_private_responses.py",
     "tests/test_swallowed_errors.py",
     "tests/test_unknown_features.py",
-    "tests/test_webhooks.py",
 )
+GROUPS = {
+    # Not about our database, but for the tests in them that use it.
+    "once": (
+        "tests/simulator/",
+        "tests/test_conf.py",
+        "tests/test_docs.py",
+        "tests/test_example_project.py",
+        "tests/test_packaging.py",
+        "tests/test_quick_start.py",
+        "tests/test_testing_page.py",
+        "tests/test_windows.py",
+    ),
+    # They ask one question of the database, and neither plan nor compare a time of ours.
+    "gates": GATES,
+    # What is forced asks the database nothing.
+    "forced": ("tests/test_override_entitlements.py",),
+    # Whoever the subscriber is, deliveries are refused and stored alike.
+    "deliveries": ("tests/test_webhooks.py", "tests/test_strange_answers.py", "tests/test_budget.py"),
+}
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -49,14 +55,19 @@ def pytest_xdist_auto_num_workers() -> int:
     return 1 + (os.cpu_count() or 1)
 
 
-@pytest.hookimpl(tryfirst=True)  # -m chooses afterwards
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not django_settings.USE_TZ:
-        config.hook.pytest_deselected(items=[item for item in items if item.nodeid.startswith(TIMELESS)])
-        items[:] = [item for item in items if not item.nodeid.startswith(TIMELESS)]
-    for item in items:
-        if item.nodeid.startswith(ONCE) and not item.get_closest_marker("django_db"):
-            item.add_marker("once")
+    groups = [group for group in os.environ.get("TEST_WITHOUT", "").split(",") if group]
+    left_out = [item for item in items if any(_is_in(item, group) for group in groups)]
+    config.hook.pytest_deselected(items=left_out)
+    out = set(left_out)
+    items[:] = [item for item in items if item not in out]
+
+
+def _is_in(item: pytest.Item, group: str) -> bool:
+    if group == "once" and item.get_closest_marker("once"):
+        return True
+    uses_database = group == "once" and item.get_closest_marker("django_db")
+    return item.nodeid.startswith(GROUPS[group]) and not uses_database
 
 
 def pytest_configure() -> None:
