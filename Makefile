@@ -69,8 +69,8 @@ test: $(READY)
 	@passed=0; for setup in \
 		"TEST_DATABASE=sqlite" \
 		"TEST_DATABASE=postgresql TEST_WITHOUT=once,gates" \
-		"TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once,deliveries" \
-		"TEST_DATABASE=sqlite TEST_USE_TZ=0 TEST_WITHOUT=once,gates,deliveries"; \
+		"TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once,forced,cache,deliveries" \
+		"TEST_DATABASE=sqlite TEST_USE_TZ=0 TEST_WITHOUT=once,gates,cache,deliveries"; \
 	do \
 		echo "== Tests, $$setup =="; \
 		env $$setup $(BIN)/$(PYTEST) $(ARGS) || $(NONE_OF_ARGS_HERE) || \
