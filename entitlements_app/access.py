@@ -173,18 +173,18 @@ _USE_TWINS = (
 async def wait_for_entitlement(subscriber: object, *keys: str, timeout: float = 30.0) -> bool:
     """Wait until this subscriber is entitled to all of these lookup keys, or `timeout` seconds have passed.
 
-    Returns whether it is: for the moments after a checkout, until Stripe's event arrives (CONTRACT §4). Asks the
-    database itself, twice a second at first and then every two seconds; Stripe is not asked. Raises `TypeError` for no
-    keys, or what is no subscriber.
+    Returns whether it is: for the moments after a checkout, until Stripe's event arrives. Asks the database itself,
+    twice a second at first and then every two seconds; Stripe is not asked. Raises `TypeError` for no keys, or what is
+    no subscriber.
     """
     keys = check_keys(keys)
     deadline = time.monotonic() + timeout
     pause = 0.5
     while True:
-        answer = await sync_to_async(_read_anew)(subscriber)
+        is_entitled = (await sync_to_async(_read_anew)(subscriber)).has_all(*keys)
         left = deadline - time.monotonic()
-        if answer.has_all(*keys) or left <= 0:
-            return answer.has_all(*keys)
+        if is_entitled or left <= 0:
+            return is_entitled
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 1.2, 2.0)
 

@@ -1,4 +1,4 @@
-"""Idempotency keys (CONTRACT 10), over HTTP with the real stripe-python."""
+"""Idempotency keys, over HTTP with the real stripe-python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error of CONTRACT 11 and 8, as the real stripe-python reports it."""
+"""Every documented error, as the real stripe-python reports it."""
 
 from __future__ import annotations
 

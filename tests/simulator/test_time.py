@@ -86,7 +86,7 @@ def test_a_trial_grants_warns_three_days_before_its_end_and_becomes_a_paid_perio
 @pytest.mark.parametrize(
     ("behaviour", "card", "status", "keys", "told"),
     [
-        ("pause", None, "paused", ["sso"], ["paused", "updated"]),  # and no summary: grants stay (CONTRACT 4.1)
+        ("pause", None, "paused", ["sso"], ["paused", "updated"]),  # and no summary: grants stay
         ("cancel", None, "canceled", [], ["deleted", SUMMARY]),
         ("create_invoice", None, "active", ["sso"], ["updated"]),
         ("pause", "pm_card_visa", "active", ["sso"], ["updated"]),
