@@ -30,7 +30,7 @@ from .explanation import (
     Term,
 )
 from .in_force import DENY, GRANT, Period, combine
-from .lookup_keys import check_keys
+from .lookup_keys import check_key
 from .models import ActiveEntitlement, Customer, EntitlementChange, EntitlementOverride, Feature, WebhookEvent
 from .subscribers import is_nobody, subscriber_key
 from .transactions import alias, primary
@@ -44,7 +44,7 @@ def explain(subscriber: object, key: str) -> Explanation:
     `entitled` is what every gate answers that does not ask a cache. `None`, anonymous users and unsaved instances are
     explained, too. Raises `TypeError` for what is no key, or an instance of another model than the subscriber's.
     """
-    (key,) = check_keys((key,))
+    key = check_key(key)
     pk = subscriber_key(subscriber)
     if pk is None:
         facts = replace(_read(key, None, []), case=Case.NOBODY if is_nobody(subscriber) else Case.UNSAVED)
@@ -60,7 +60,7 @@ def explain(subscriber: object, key: str) -> Explanation:
 
 def explain_customer(customer: Customer, key: str) -> Explanation:
     """The same about a customer that is linked to nobody: what it holds counts for no one."""
-    (key,) = check_keys((key,))
+    key = check_key(key)
     facts = replace(_read(key, None, [customer]), case=Case.UNLINKED)
     return replace(facts, reason=explanation_text.get_reason(facts))
 

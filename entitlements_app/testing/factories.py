@@ -18,7 +18,7 @@ from django.utils import timezone
 from entitlements_app import conf, mirror, overrides, transactions
 from entitlements_app.changes import Cause
 from entitlements_app.in_force import DENY, GRANT
-from entitlements_app.lookup_keys import check_keys
+from entitlements_app.lookup_keys import check_key
 from entitlements_app.mirror import Holding
 from entitlements_app.models import ActiveEntitlement, Customer, EntitlementOverride, Feature, WebhookEvent
 from entitlements_app.stripe_objects import SUMMARY_UPDATED, Grant, Summary
@@ -234,8 +234,7 @@ class WebhookEventFactory(_RowFactory[WebhookEvent]):
 def _checked(keys: Iterable[str]) -> tuple[str, ...]:
     if isinstance(keys, str):
         raise TypeError(f'keys is a list of lookup keys: keys=["{keys}"].')
-    keys = tuple(dict.fromkeys(keys))
-    return check_keys(keys) if keys else ()
+    return tuple(map(check_key, dict.fromkeys(keys)))
 
 
 def _feature(key: str, customer: Customer) -> Feature:

@@ -13,7 +13,7 @@ from django.test.utils import TestContextDecorator
 
 from entitlements_app import forced_answers, known_features
 from entitlements_app.forced_answers import Forced
-from entitlements_app.lookup_keys import check_keys
+from entitlements_app.lookup_keys import check_key
 from entitlements_app.subscribers import is_nobody, subscriber_key
 
 _C = TypeVar("_C", bound=type)
@@ -38,7 +38,7 @@ class override_entitlements(TestContextDecorator):  # noqa: N801  (a sibling of 
 
     def __init__(self, *keys: str, subscriber: Model | None = None) -> None:
         super().__init__()
-        self._keys = frozenset(check_keys(keys) if keys else ())
+        self._keys = frozenset(map(check_key, keys))
         self._subscriber = subscriber
         self._in_force: list[Forced] = []
         if subscriber is not None and is_nobody(subscriber):

@@ -13,7 +13,7 @@ from django.test import Client, override_settings
 from django.urls import reverse
 
 from entitlements_app import conf
-from entitlements_app.lookup_keys import check_keys
+from entitlements_app.lookup_keys import check_key
 from entitlements_app.models import Customer
 from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUMMARY_UPDATED
 
@@ -61,8 +61,8 @@ class WebhookClient:
         """
         created = max(int(time.time()), self._newest + 1) if created is None else created
         self._newest = max(self._newest, created)
-        keys = check_keys(keys) if keys else ()
-        return summary_updated(_id(customer), *keys, has_more=has_more, created=created, livemode=conf.livemode())
+        checked = map(check_key, keys)
+        return summary_updated(_id(customer), *checked, has_more=has_more, created=created, livemode=conf.livemode())
 
     def customer_deleted(self, customer: Customer | str) -> Event:
         """The event that a customer was deleted."""
