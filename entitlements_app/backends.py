@@ -23,7 +23,7 @@ class EntitlementsBackend(BaseBackend):
     The lookup key is all that follows the first dot. Inactive and anonymous users have none, superusers all, as
     everywhere in Django. Where users are the subscribers, the object is left out, or is that user. Where another model
     is, pass its instance as the object: `user.has_perm("entitlements.sso", organisation)`. Without one the answer is
-    no, and logged once; an instance of any other model raises `TypeError`. Each call is one query: nothing is kept on
+    no, and logged once; an instance of any other model raises `TypeError`. Each call asks anew: nothing is kept on
     the user object, so that one that lives long is never behind.
     """
 

@@ -95,10 +95,10 @@ _changing = threading.Lock()
 
 def held_here(subscriber_id: Any, *, livemode: bool) -> Reading | None:
     """The answer that this process holds, for `ENTITLEMENTS_LOCAL_SECONDS` at most from before it was read."""
-    held = _held.get((subscriber_id, livemode))
-    if held is None or time.monotonic() >= held[0] or time.time() >= held[1].until:
+    entry = _held.get((subscriber_id, livemode))
+    if entry is None or time.monotonic() >= entry[0] or time.time() >= entry[1].until:
         return None
-    return None if _is_changed_here(subscriber_id) else held[1]
+    return None if _is_changed_here(subscriber_id) else entry[1]
 
 
 def _hold(reading: Reading, *, until: float, changes: int) -> None:
@@ -142,7 +142,7 @@ _here = _Here()
 
 
 def _is_changed_here(subscriber_id: Any) -> bool:
-    """Whether this connection is about to invalidate this answer."""
+    """Whether this connection is about to invalidate the answers of this subscriber, in whatever mode."""
     if not _here.invalidations:  # as nearly always
         return False
     pending = [each() for each in tuple(_here.invalidations)]

@@ -1,6 +1,7 @@
-"""Every setting of the app, with its type and default. Settings are read at use, so tests can override them.
+"""Every setting of the app, with its type and default. Settings are read at use, never at import.
 
-A malformed setting raises `ImproperlyConfigured`. No message repeats a value: it may be a secret.
+What gates need on every request is parsed once, and anew after `setting_changed`, which `override_settings` sends. A
+malformed setting raises `ImproperlyConfigured`. No message repeats a value: it may be a secret.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from .requirements import Requirement
 
 
 def entitled_to(subscriber: object, key: str) -> bool:
-    """`{% if user is entitled_to("sso") %}` or `{% if user|entitled_to("sso") %}`: any subscriber, one query."""
+    """`{% if user is entitled_to("sso") %}` or `{% if user|entitled_to("sso") %}`: any subscriber, asked anew."""
     return get_entitlements(subscriber)[key]
 
 

@@ -68,12 +68,12 @@ def lock_before_deletion(*, instance: Model, **_: object) -> None:
     """Receiver of a subscriber's `pre_delete`: take the customers' locks first, in order, like every other write.
 
     Django deletes the subscriber's state before it unlinks the customers; an event that meets it half-way would wait
-    for the one while holding the other.
+    for the one while holding the other. Cached answers of the subscriber end with the commit.
     """
+    key = subscriber_key(instance)
     transactions.write_first()
-    customers = primary(Customer).filter(subscriber_id=subscriber_key(instance))
-    list(customers.order_by("pk").select_for_update().values_list("pk"))
-    cache.invalidate([subscriber_key(instance)])
+    list(primary(Customer).filter(subscriber_id=key).order_by("pk").select_for_update().values_list("pk"))
+    cache.invalidate([key])
 
 
 def _check_id(stripe_id: str) -> None:

@@ -168,8 +168,9 @@ def _claimed(row: Customer, claim: str, now: datetime) -> Fetch:
 def run_fetch(fetch: Fetch, allowance: Allowance) -> Synced:
     """Ask Stripe, within the allowance, and apply the answer unless the customer moved on meanwhile.
 
-    Raises what `sync_customer` raises. After an error a claimed customer has its time back; one that was asked about
-    in vain waits, longer each time, so that others come before it.
+    After the commit the site's function is asked whose a customer is that is still nobody's. Raises what
+    `sync_customer` raises. After an error a claimed customer has its time back; one that was asked about in vain waits,
+    longer each time, so that others come before it.
     """
     transactions.refuse_open_transaction("Fetching a customer's entitlements")
     try:

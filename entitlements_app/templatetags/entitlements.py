@@ -17,7 +17,7 @@ register = template.Library()
 
 @register.filter
 def entitled_to(subscriber: object, key: str) -> bool:
-    """`{% if user|entitled_to:"premium_support" %}`, for any subscriber. One query each time."""
+    """`{% if user|entitled_to:"premium_support" %}`, for any subscriber. Asked anew each time."""
     return get_entitlements(subscriber)[key]
 
 
