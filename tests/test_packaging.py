@@ -122,7 +122,7 @@ def test_the_sdist_has_what_the_tests_need(built: Built) -> None:
         names = {name.partition("/")[2] for name in sdist.getnames()}
 
     assert {"LICENSE", "Makefile", "manage.py", "pyproject.toml", "tests/settings.py", "README.md"} <= names
-    assert {"docs/quick-start.md", "example_project/settings.py"} <= names
+    assert {"bench/gate.py", "docs/quick-start.md", "example_project/settings.py"} <= names
 
 
 def test_a_new_project_with_the_wheel_is_in_order(site: Site) -> None:
