@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
@@ -87,17 +87,21 @@ def test_a_token_counts_and_not_the_session() -> None:
     assert "private" in refused.headers["Cache-Control"]
 
 
-def test_the_site_s_default_permissions_apply(settings: Any) -> None:
+def test_the_site_s_defaults_apply() -> None:
+    from rest_framework.views import APIView
+
+    from entitlements_app.contrib.rest_framework.views import EntitlementsView
+
+    for defaults in ("authentication_classes", "permission_classes", "throttle_classes"):
+        assert getattr(EntitlementsView, defaults) is getattr(APIView, defaults)
+
+
+def test_a_site_can_refuse_strangers() -> None:
     from rest_framework.permissions import IsAuthenticated
 
     from entitlements_app.contrib.rest_framework.views import EntitlementsView
 
-    class ForUsers(EntitlementsView):
-        permission_classes = [IsAuthenticated]
-
-    from django.test import RequestFactory
-
-    assert ForUsers.as_view()(RequestFactory().get("/")).status_code == 403
+    assert EntitlementsView.as_view(permission_classes=[IsAuthenticated])(RequestFactory().get("/")).status_code == 403
 
 
 def test_a_site_can_keep_metadata_back() -> None:
