@@ -109,6 +109,7 @@ def _add(
 
     def work() -> EntitlementOverride:
         starts_at = timezone.now() if starts is None else starts
+        _check_period(starts_at, until)  # again: the lock may have been waited for
         return primary(EntitlementOverride).create(
             subscriber_id=pk,
             lookup_key=key,

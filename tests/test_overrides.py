@@ -27,7 +27,7 @@ from entitlements_app.models import (
 from entitlements_app.overrides import clear, deny, grant
 from tests.delivery import deliver, summary
 from tests.rows import effective, log, make_subscriber, visitor_of
-from tests.threads import meeting_at, together
+from tests.threads import Crowd, closed, meeting_at, together
 
 pytestmark = pytest.mark.django_db
 
@@ -361,6 +361,18 @@ def test_a_grant_and_a_revoking_event_at_once_are_told_once_each(acme: Any) -> N
         assert (row.kind == "granted") != (row.lookup_key in replayed)
         replayed ^= {row.lookup_key}
     assert replayed == {"sso"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_grant_whose_end_has_passed_when_its_turn_comes_would_never_count(acme: Any) -> None:
+    until = timezone.now() + timedelta(seconds=1)
+    with closed("subscriberstate") as wait_for:
+        crowd = Crowd().start(lambda: grant(acme, "sso", until=until, force=True))
+        wait_for(1)
+        time.sleep(1.1)
+    with pytest.raises(ValueError, match="never count"):
+        crowd.join()
+    assert not EntitlementOverride.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
