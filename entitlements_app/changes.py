@@ -16,7 +16,7 @@ from typing import Any
 from django.db.models import F
 from django.utils import timezone
 
-from . import cache
+from . import cache, provisioning
 from .answers import FOR_EVER, Reading, moment, read_many
 from .diff import Difference, difference
 from .in_force import DENY, GRANT
@@ -70,7 +70,7 @@ class Announced:
         self._save(empty)
 
     def record(self, moves: Sequence[Move], *, cause: Cause) -> None:
-        """Log what changed, and announce the new answers. Cached answers of these subscribers end with the commit.
+        """Log what changed, and announce the new answers. After the commit cached answers end, and signals are sent.
 
         Causes `event` and `fetch` log each key that a customer gained or lost, so that these rows replay to the keys
         of each customer; other causes log only what is effective. Keys that moved by none of these moves get rows of
@@ -98,6 +98,8 @@ class Announced:
         primary(EntitlementChange).bulk_create(unexplained + rows)
         changed = {move.subscriber_id for move in moves if move.keys}
         cache.invalidate((changed | moved.keys()) - {None}, livemode=self._livemode)
+        told = {row.subscriber_id for row in unexplained + rows if row.effective}
+        provisioning.deliver_after_commit(told, livemode=self._livemode)
 
     def _moved(self) -> dict[Any, Difference]:
         """How each answer differs from the announced one, which it then replaces."""
@@ -113,6 +115,7 @@ class Announced:
         state.next_boundary_at = None if reading.until == FOR_EVER else moment(reading.until)
 
     def _row(self, move: Move, kind: Kind, key: str, *, effective: bool) -> EntitlementChange:
+        now = timezone.now()
         return EntitlementChange(
             subscriber_id=move.subscriber_id,
             customer=move.customer,
@@ -121,6 +124,8 @@ class Announced:
             cause=move.cause,
             effective=effective,
             livemode=self._livemode,
+            created_at=now,
+            delivered_at=None if effective else now,  # there is nothing to tell
         )
 
     def _read(self, subscriber_ids: list[Any]) -> dict[Any, Reading]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.db.models import Model
 from django.utils import timezone
 
-from . import cache, conf, mirror, transactions
+from . import cache, conf, mirror, provisioning, transactions
 from .exceptions import AlreadyLinked, CustomerDeleted
-from .models import Customer
+from .models import Customer, SubscriberState
 from .stripe_objects import is_usable_id
 from .subscribers import subscriber_key
 from .transactions import primary
@@ -68,11 +68,15 @@ def lock_before_deletion(*, instance: Model, **_: object) -> None:
     """Receiver of a subscriber's `pre_delete`: take the customers' locks first, in order, like every other write.
 
     Django deletes the subscriber's state before it unlinks the customers; an event that meets it half-way would wait
-    for the one while holding the other. Cached answers of the subscriber end with the commit.
+    for the one while holding the other. Changes that wait to be delivered are about nobody from now on, and cached
+    answers of the subscriber end with the commit.
     """
     key = subscriber_key(instance)
     transactions.write_first()
-    list(primary(Customer).filter(subscriber_id=key).order_by("pk").select_for_update().values_list("pk"))
+    for model in (Customer, SubscriberState):
+        rows = primary(model).filter(subscriber_id=key)
+        list(rows.order_by("pk").select_for_update().values_list("pk"))
+    provisioning.withdraw(key)
     cache.invalidate([key])
 
 

@@ -4,7 +4,8 @@ Two kinds of time live here and never meet. Ours are datetimes and only schedule
 in integer columns (`created`, `sent_at`, `window_from`, `window_to`), and only they tell which state is newer.
 
 Customers, features and active entitlements are written by `mirror` alone, overrides by `overrides`, the change log and
-subscriber states by `changes`, the inbox by `inbox`, account states by `budget`.
+subscriber states by `changes`, how a change is delivered by `provisioning`, the inbox by `inbox`, account states by
+`budget`.
 """
 
 from __future__ import annotations
@@ -271,6 +272,16 @@ class EntitlementOverride(models.Model):
         return Period(self.lookup_key, self.effect, self.starts_at, self.expires_at)
 
 
+class EntitlementChangeQuerySet(models.QuerySet["EntitlementChange"]):
+    def undelivered(self) -> EntitlementChangeQuerySet:
+        """Those that some receiver has still to be told of, parked ones included."""
+        return self.filter(delivered_at=None)
+
+    def waiting(self) -> EntitlementChangeQuerySet:
+        """Those that will be delivered, now or later: not parked, and about a subscriber that is still there."""
+        return self.undelivered().filter(parked_at=None, subscriber__isnull=False)
+
+
 class EntitlementChange(models.Model):
     """A lookup key was gained or lost. The rows of a subscriber are written, and numbered, in order."""
 
@@ -303,10 +314,37 @@ class EntitlementChange(models.Model):
     effective = models.BooleanField(_("effective"), help_text=_("The subscriber's answer changed."))
     livemode = models.BooleanField(_("live mode"))
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
+    delivered_at = models.DateTimeField(
+        _("delivered at"),
+        null=True,
+        help_text=_("Every receiver of the signal has succeeded, or there is none to call."),
+    )
+    parked_at = models.DateTimeField(
+        _("parked at"), null=True, help_text=_("Given up after too many failures; later changes pass it.")
+    )
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    next_attempt_at = models.DateTimeField(_("next attempt at"), null=True)
+    receivers_done = models.JSONField(_("receivers done"), default=list)
+    error = models.TextField(_("error"), default="", blank=True)
+
+    objects = EntitlementChangeQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("entitlement change")
         verbose_name_plural = _("entitlement changes")
+        constraints = (
+            models.CheckConstraint(
+                condition=models.Q(effective=True) | models.Q(delivered_at__isnull=False),
+                name="entitlements_change_delivery",
+            ),
+        )
+        indexes = (
+            models.Index(
+                fields=["livemode", "subscriber", "id"],
+                condition=models.Q(delivered_at__isnull=True),
+                name="entitlements_change_waiting",
+            ),
+        )
 
     def __str__(self) -> str:
         return f"#{self.pk} {self.lookup_key} {self.kind}"
@@ -381,12 +419,17 @@ class WebhookEvent(models.Model):
 
 
 class SubscriberState(models.Model):
-    """Private. The answer that the change log has announced for a subscriber, and the lock under which it moves."""
+    """Private. The answer that the change log has announced for a subscriber, and the lock under which it moves.
+
+    Also who is delivering the subscriber's changes, and until when nobody else may.
+    """
 
     subscriber = models.ForeignKey(conf.subscriber_model(), on_delete=models.CASCADE, related_name="+", db_index=False)
     livemode = models.BooleanField()
     announced = models.JSONField(null=True)
     next_boundary_at = models.DateTimeField(null=True)  # when an override next starts or ends
+    delivery_token = models.CharField(max_length=16, default="", blank=True)  # of who is delivering its changes
+    delivery_until = models.DateTimeField(null=True)
 
     class Meta:
         constraints = (

@@ -91,7 +91,9 @@ def test_it_must_be_said_what_to_sync(args: list[str]) -> None:
 
 def test_a_run_with_nothing_to_do_says_so(shop: Shop) -> None:
     assert run("entitlements_run") == (
-        "Webhook events: 0 taken.\nFetches: 0 answered, 0 of them changed something, 0 failed.\n"
+        "Webhook events: 0 taken.\n"
+        "Changes that waited: 0 delivered, 0 failed, 0 parked.\n"
+        "Fetches: 0 answered, 0 of them changed something, 0 failed.\n"
     )
 
 

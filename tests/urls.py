@@ -11,6 +11,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("stripe/", include("entitlements_app.urls")),
     path("plain/", views.plain),
+    path("grant-me/", views.grant_me),
     path("plans/", views.plain, name="plans"),
     path("welcome/", CheckoutReturnView.as_view(entitlement_required="sso", next_page="plans")),
     path("", include("tests.testapp.gates")),

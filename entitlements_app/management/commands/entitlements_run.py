@@ -6,14 +6,16 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from entitlements_app import budget, conf, inbox, reconcile
+from entitlements_app import budget, conf, inbox, provisioning, reconcile
 
 RUN_SECONDS = 50
+DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
 
 
 class Command(BaseCommand):
     help = (
-        "One pass of what is due: webhook events that still wait, then fetches from Stripe. For cron, every minute. "
+        "One pass of what is due: webhook events that still wait, changes that receivers of signals have still to be "
+        "told of, then fetches from Stripe. For cron, every minute. "
         f"Ends when nothing is due, or after {RUN_SECONDS} seconds. Runs may overlap. Silent with --verbosity 0, "
         "but for problems. Exits with 1 while Stripe refuses the API key."
     )
@@ -35,6 +37,9 @@ class Command(BaseCommand):
         events = inbox.process_due(deadline=deadline)
         if not quiet:
             self.stdout.write(f"Webhook events: {events} taken.")
+        deliveries = provisioning.deliver_due(deadline=min(deadline, time.monotonic() + DELIVERY_SECONDS))
+        if not quiet:
+            self.stdout.write(deliveries.as_line())
         if conf.stripe_api_key() is None:
             self.stderr.write(self.style.WARNING("Nothing is fetched: ENTITLEMENTS_STRIPE_API_KEY is not set."))
             return

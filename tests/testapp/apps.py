@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import os
+
+from django.apps import AppConfig
+
+
+class TestAppConfig(AppConfig):
+    name = "tests.testapp"
+
+    def ready(self) -> None:
+        from entitlements_app.signals import entitlement_granted, entitlement_revoked
+
+        from . import receivers
+
+        if receiver := os.environ.get("TEST_SERVER_RECEIVER"):  # of a process that a test starts
+            for signal in (entitlement_granted, entitlement_revoked):
+                signal.connect(getattr(receivers, receiver))
