@@ -76,9 +76,18 @@ class EntitlementChangeAdmin(ReadOnlyAdmin):
         "effective",
         "subscriber",
         "customer",
+        "delivered_at",
+        "parked_at",
         "livemode",
     )
-    list_filter = ("kind", "cause", "effective", "livemode")
+    list_filter = (
+        "kind",
+        "cause",
+        "effective",
+        ("delivered_at", admin.EmptyFieldListFilter),
+        ("parked_at", admin.EmptyFieldListFilter),
+        "livemode",
+    )
     list_select_related = ("subscriber", "customer")
     search_fields = ("lookup_key", "customer__stripe_id")
     ordering = ("-pk",)

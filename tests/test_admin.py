@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from django.utils import timezone
 
 from entitlements_app.models import (
     ActiveEntitlement,
@@ -18,6 +19,7 @@ from entitlements_app.models import (
 )
 from entitlements_app.overrides import grant
 from tests.delivery import deliver, summary
+from tests.rows import make_subscriber
 
 pytestmark = pytest.mark.django_db
 
@@ -81,3 +83,21 @@ def test_a_list_costs_the_same_for_many_rows(staff: Client, model: Any, django_a
         deliver(summary(f"cus_{number}", "sso", "audit"))
     with django_assert_max_num_queries(8):
         staff.get(url(model))
+
+
+def test_changes_that_wait_and_parked_ones_can_be_found(staff: Client) -> None:
+    waiting, parked = EntitlementChange.objects.filter(effective=True).first(), grant_again()
+    EntitlementChange.objects.filter(pk=waiting.pk).update(delivered_at=None)
+    EntitlementChange.objects.filter(pk=parked.pk).update(delivered_at=None, parked_at=timezone.now())
+    for query, found in (
+        ({"delivered_at__isempty": 1}, {waiting.pk, parked.pk}),
+        ({"parked_at__isempty": 0}, {parked.pk}),
+        ({"parked_at__isempty": 1, "delivered_at__isempty": 1}, {waiting.pk}),
+    ):
+        listed = staff.get(url(EntitlementChange), query).context["cl"].result_list
+        assert {change.pk for change in listed} == found
+
+
+def grant_again() -> EntitlementChange:
+    grant(make_subscriber(), "audit", force=True)
+    return EntitlementChange.objects.get(lookup_key="audit")
