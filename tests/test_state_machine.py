@@ -1,8 +1,8 @@
 """Anything in any order: plans change, events come late, twice, swapped, cut or never, links move, Stripe fails, staff
 grant and deny.
 
-At each moment the log replays to what our rows and the gates say. In the end, when Stripe answers, we hold what it
-says.
+At each moment the log replays to what our rows and the gates say, and a receiver of signals that does not fail was told
+each change of an answer once, in order. In the end, when Stripe answers, we hold what it says.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from entitlements_app.overrides import clear, deny, grant
 from entitlements_app.sync import sync_customer
 from entitlements_app.testing import StripeSimulator
 from tests.delivery import SECRET, deliver
+from tests.receivers import Listener, connected
 from tests.rows import make_subscriber
 from tests.shop import PLANS, Shop
 
@@ -81,6 +82,9 @@ class Site(RuleBasedStateMachine):
             ENTITLEMENTS_CACHE=cache,
         )
         self.configuration.enable()
+        self.listener = Listener()
+        self.connections = connected(self.listener)
+        self.connections.__enter__()
         self.shop = Shop(self.stripe)
         self.shop.prices["wide"] = self.shop.plan("wide", *(f"k{number}" for number in range(12)))
         self.shop.new_events()
@@ -95,6 +99,7 @@ class Site(RuleBasedStateMachine):
         try:
             self.the_truth_arrives()
         finally:
+            self.connections.__exit__(None, None, None)
             self.configuration.disable()
             self.stripe.stop()
 
@@ -228,6 +233,15 @@ class Site(RuleBasedStateMachine):
         """Whether an override has started or ended since the last write, which nobody has told yet."""
         return SubscriberState.objects.filter(subscriber=subscriber, next_boundary_at__lte=timezone.now()).exists()
 
+    @invariant()
+    def each_change_of_an_answer_was_told_once_and_in_order(self) -> None:
+        if not hasattr(self, "stripe"):
+            return
+        for subscriber in self.subscribers:
+            changes = EntitlementChange.objects.filter(subscriber=subscriber, effective=True).order_by("pk")
+            assert self.listener.of(subscriber) == [change.pk for change in changes]
+        assert not EntitlementChange.objects.undelivered().exists()
+
     # --- in the end
 
     def the_truth_arrives(self) -> None:
@@ -241,6 +255,7 @@ class Site(RuleBasedStateMachine):
         for subscriber in self.subscribers:
             clear(subscriber, "nothing")  # a write, which tells what has started and ended
         self.the_log_replays()
+        self.each_change_of_an_answer_was_told_once_and_in_order()
 
 
 def _replay(changes: Any) -> set[str]:
