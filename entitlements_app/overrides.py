@@ -6,13 +6,17 @@ wins: over Stripe, and over every grant. Overrides count in both modes, and need
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import MAXYEAR, datetime
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.utils import timezone
 
 from . import cache, conf, transactions
@@ -22,7 +26,11 @@ from .exceptions import UnknownFeature
 from .lookup_keys import check_keys
 from .models import ID_LENGTH, EntitlementOverride, Feature, SubscriberState
 from .subscribers import subscriber_key
-from .transactions import alias, primary
+from .transactions import alias, lock_or_skip, primary
+
+logger = logging.getLogger(__name__)
+
+BATCH = 100
 
 _T = TypeVar("_T")
 Effect = EntitlementOverride.Effect
@@ -134,6 +142,59 @@ def announcing(subscriber_id: Any, key: str, work: Callable[[], _T]) -> _T:
         states.record([moved], cause=Cause.OVERRIDE)
     cache.invalidate([subscriber_id])  # in both modes: processes of the other may hold an answer that nobody announced
     return done
+
+
+@dataclass
+class BoundaryReport:
+    """Of how many subscribers a pass told that an override has started or ended, and of how many it could not."""
+
+    told: int = 0
+    failed: int = 0
+
+    def as_line(self) -> str:
+        return f"Starts and ends of overrides: of {self.told} subscriber(s), {self.failed} failed."
+
+
+def tell_boundaries(*, deadline: float) -> BoundaryReport:
+    """Log the starts and ends of overrides that moved an answer since it was announced, until `deadline`.
+
+    `deadline` is on `time.monotonic`. Gates count them anyway; this is for who wants to be told. In both modes.
+    """
+    report = BoundaryReport()
+    last = 0
+    while time.monotonic() < deadline and (pks := list(_passed().filter(pk__gt=last)[:BATCH])):
+        _tell(pks, report)
+        last = pks[-1]
+    return report
+
+
+def _passed() -> QuerySet[SubscriberState, int]:
+    rows = primary(SubscriberState).filter(next_boundary_at__lte=timezone.now())
+    return rows.order_by("pk").values_list("pk", flat=True)
+
+
+def _tell(pks: Sequence[int], report: BoundaryReport) -> None:
+    """All in one transaction; if that fails one by one, as one bad row must not hold up the others."""
+    try:
+        report.told += transactions.write(lambda: _announce(pks))
+    except Exception:  # of whatever kind, as said above
+        logger.exception("Telling the starts and ends of overrides of %d subscriber(s) failed.", len(pks))
+        if len(pks) == 1:
+            report.failed += 1
+            return
+        for pk in pks:
+            _tell([pk], report)
+
+
+def _announce(pks: Sequence[int]) -> int:
+    """Rows that another transaction holds are left to it, or to the next pass."""
+    rows = primary(SubscriberState).filter(pk__in=pks, next_boundary_at__lte=timezone.now()).order_by("pk")
+    by_mode: defaultdict[bool, list[Any]] = defaultdict(list)
+    for state in lock_or_skip(rows):
+        by_mode[state.livemode].append(state.subscriber_id)
+    for livemode, subscriber_ids in by_mode.items():
+        Announced.lock(subscriber_ids, livemode=livemode).record([], cause=Cause.OVERRIDE)
+    return sum(map(len, by_mode.values()))
 
 
 def _saved(subscriber: Model) -> Any:

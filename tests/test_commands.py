@@ -93,6 +93,7 @@ def test_a_run_with_nothing_to_do_says_so(shop: Shop) -> None:
     assert run("entitlements_run") == (
         "Webhook events: 0 taken.\n"
         "Changes that waited: 0 delivered, 0 failed, 0 parked.\n"
+        "Starts and ends of overrides: of 0 subscriber(s), 0 failed.\n"
         "Fetches: 0 answered, 0 of them changed something, 0 failed.\n"
     )
 

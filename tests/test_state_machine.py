@@ -252,8 +252,8 @@ class Site(RuleBasedStateMachine):
         for customer in Customer.objects.all():
             truth = set() if customer.stripe_id in self.deleted else self.shop.holds(customer.stripe_id)
             assert set(customer.active_entitlements.values_list("lookup_key", flat=True)) == truth
-        for subscriber in self.subscribers:
-            clear(subscriber, "nothing")  # a write, which tells what has started and ended
+        self.cron()  # which tells what has started and ended
+        assert not SubscriberState.objects.filter(next_boundary_at__lte=timezone.now() - timedelta(seconds=5)).exists()
         self.the_log_replays()
         self.each_change_of_an_answer_was_told_once_and_in_order()
 

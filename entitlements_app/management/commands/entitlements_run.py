@@ -6,7 +6,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from entitlements_app import budget, conf, inbox, provisioning, reconcile
+from entitlements_app import budget, conf, inbox, overrides, provisioning, reconcile
 
 RUN_SECONDS = 50
 DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
@@ -15,7 +15,7 @@ DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
 class Command(BaseCommand):
     help = (
         "One pass of what is due: webhook events that still wait, changes that receivers of signals have still to be "
-        "told of, then fetches from Stripe. For cron, every minute. "
+        "told of, starts and ends of overrides, then fetches from Stripe. For cron, every minute. "
         f"Ends when nothing is due, or after {RUN_SECONDS} seconds. Runs may overlap. Silent with --verbosity 0, "
         "but for problems. Exits with 1 while Stripe refuses the API key."
     )
@@ -40,6 +40,9 @@ class Command(BaseCommand):
         deliveries = provisioning.deliver_due(deadline=min(deadline, time.monotonic() + DELIVERY_SECONDS))
         if not quiet:
             self.stdout.write(deliveries.as_line())
+        boundaries = overrides.tell_boundaries(deadline=deadline)
+        if not quiet:
+            self.stdout.write(boundaries.as_line())
         if conf.stripe_api_key() is None:
             self.stderr.write(self.style.WARNING("Nothing is fetched: ENTITLEMENTS_STRIPE_API_KEY is not set."))
             return
