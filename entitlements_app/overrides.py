@@ -137,10 +137,10 @@ def announcing(subscriber_id: Any, key: str, work: Callable[[], _T]) -> _T:
     modes = sorted({conf.livemode(), *known})
     announced = [Announced.lock([subscriber_id], livemode=livemode) for livemode in modes]
     done = work()
+    cache.invalidate([subscriber_id])  # in both modes: processes of the other may hold an answer that nobody announced
     for states in announced:
         moved = Move(None, subscriber_id, Difference(frozenset({key}), frozenset({key})), Cause.OVERRIDE)
         states.record([moved], cause=Cause.OVERRIDE)
-    cache.invalidate([subscriber_id])  # in both modes: processes of the other may hold an answer that nobody announced
     return done
 
 
