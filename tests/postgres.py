@@ -22,7 +22,11 @@ def start() -> dict[str, str]:
     """Start it, or join the one that runs. Returns the connection part of a Django database."""
     checkout = hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:8]
     folder = Path(tempfile.gettempdir()) / f"entitlements-postgres-{getpass.getuser()}-{checkout}"
-    url = urlsplit(get_server(folder).get_uri())
+    server = get_server(folder)
+    for unsafe in ("fsync", "synchronous_commit", "full_page_writes"):  # the tests kill what asks it, never the server
+        server.psql(f"ALTER SYSTEM SET {unsafe} = off;")
+    server.psql("SELECT pg_reload_conf();")
+    url = urlsplit(server.get_uri())
     return {
         "HOST": parse_qs(url.query).get("host", [url.hostname or ""])[0],
         "PORT": str(url.port or ""),
