@@ -194,7 +194,7 @@ def test_one_that_inherits_from_the_subscriber_s_model_counts_for_itself() -> No
     from tests.testapp.models import Staffer
 
     staffer = Staffer.objects.create(username="staffer")
-    with override_entitlements("sso", subscriber=User.objects.get(pk=staffer.pk)):
+    with override_entitlements("sso", subscriber=User.objects.get(username="staffer")):
         assert holds(staffer, "sso")
 
 
