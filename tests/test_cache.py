@@ -613,6 +613,15 @@ def test_in_front_of_a_shared_cache(acme: Any, shared: Any, settings: Any) -> No
     assert keys(acme) == ["sso"]
 
 
+def test_an_override_that_ends_is_not_held_in_the_process_either(acme: Any, settings: Any) -> None:
+    settings.ENTITLEMENTS_LOCAL_SECONDS = 7 * 24 * 3600
+    end = timezone.now().replace(microsecond=0) + timedelta(hours=1)
+    grant(acme, "sso", until=end, force=True)
+    assert keys(acme) == ["sso"]
+    with time_machine.travel(end.timestamp(), tick=False):
+        assert keys(acme) == []
+
+
 def test_nothing_read_in_a_transaction_is_held_in_the_process(acme: Any, settings: Any) -> None:
     settings.ENTITLEMENTS_LOCAL_SECONDS = 60
     with transaction.atomic():
