@@ -23,7 +23,7 @@ from . import cache, conf, transactions
 from .changes import Announced, Cause, Move
 from .diff import Difference
 from .exceptions import UnknownFeature
-from .lookup_keys import check_keys
+from .lookup_keys import check_key
 from .models import ID_LENGTH, EntitlementOverride, Feature, SubscriberState
 from .subscribers import subscriber_key
 from .transactions import alias, lock_or_skip, primary
@@ -78,7 +78,7 @@ def clear(subscriber: Model, key: str, *, effect: str | None = None) -> int:
     Those in force end now and stay on record; those to come are deleted. What Stripe says then counts. Raises
     `TypeError` for what is no key or no subscriber, `ValueError` for an unsaved one or another effect.
     """
-    pk, (key,) = _saved(subscriber), check_keys((key,))
+    pk, key = _saved(subscriber), check_key(key)
     if effect is not None and effect not in Effect.values:
         raise ValueError(f"effect is {' or '.join(map(repr, Effect.values))}, not {effect!r}.")
 
@@ -105,7 +105,7 @@ def _add(
     *,
     force: bool,
 ) -> EntitlementOverride:
-    pk, (key,) = _saved(subscriber), check_keys((key,))
+    pk, key = _saved(subscriber), check_key(key)
     if len(key) > ID_LENGTH:
         raise ValueError(f"A lookup key has at most {ID_LENGTH} characters.")
     _check_period(starts, until)
