@@ -7,8 +7,10 @@ their clocks need to agree. `next_call_at` is when the next call may start; each
 from __future__ import annotations
 
 import logging
+import random
+import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.models import Case, DateTimeField, ExpressionWrapper, F, Q, QuerySet, When
 from django.db.models.functions import Coalesce, Greatest, Now
@@ -28,12 +30,17 @@ SLACK = timedelta(seconds=0.2)
 SHORTEST_SLEEP = 0.02
 # No call is planned farther ahead than this: what is was left by another rate, or by a clock that was set back.
 FARTHEST = timedelta(seconds=60)
-
+# Nobody calls for so long after Stripe could not be reached or asked for less; twice as long each time, up to FARTHEST.
+FIRST_PAUSE = timedelta(seconds=5)
+NEW_TROUBLE = timedelta(minutes=5)  # a pause so long after the last one is the first again
 
 STOPPED = (
     "Calls to Stripe are stopped since it refused the API key. Set another key, "
     "or run `manage.py entitlements_run --resume`."
 )
+
+
+USED_UP = "The call budget (ENTITLEMENTS_STRIPE_RATE) is used up for now."
 
 
 class Stopped(StripeRefused):
@@ -45,11 +52,15 @@ class Exhausted(StripeUnavailable):
 
 
 class Allowance:
-    """What one piece of work may spend: so many seconds, and calls from the budget as it comes free."""
+    """What one piece of work may spend: so many seconds, and calls from the budget as it comes free.
+
+    `calls` counts those that it took.
+    """
 
     def __init__(self, *, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
         self._prepaid = False
+        self.calls = 0
 
     @property
     def seconds_left(self) -> float:
@@ -57,7 +68,9 @@ class Allowance:
 
     def prepay(self) -> bool:
         """Take the first call now, if there is one now. Raises `Stopped` while calls are stopped."""
-        self._prepaid = self._prepaid or _take()
+        if not self._prepaid and _take():
+            self._prepaid = True
+            self.calls += 1
         if not self._prepaid:
             _raise_if_stopped()
         return self._prepaid
@@ -67,32 +80,122 @@ class Allowance:
         wait = max(1 / conf.stripe_rate(), SHORTEST_SLEEP)
         while not self.prepay():
             if self.seconds_left < wait:
-                raise Exhausted("The call budget (ENTITLEMENTS_STRIPE_RATE) is used up for now.")
+                raise Exhausted(USED_UP)
             time.sleep(min(wait, 1))
         self._prepaid = False
 
+    def pause(self) -> None:
+        """Say that Stripe cannot be asked for a while."""
+        pause()
 
-def _take() -> bool:
+    def stop(self, reason: str) -> None:
+        """Say that Stripe refused the key."""
+        stop(reason)
+
+
+class SharedAllowance(Allowance):
+    """An allowance of many threads that make calls. One other thread, which alone asks the database, hands them out."""
+
+    def __init__(self, *, seconds: float) -> None:
+        super().__init__(seconds=seconds)
+        self._changed = threading.Condition()
+        self._free = self._waiting = 0
+        self._closed = False
+        self._next_look = 0.0
+
+    def take(self) -> None:
+        with self._changed:
+            self._waiting += 1
+            try:
+                while not self._free:
+                    if self._closed or self.seconds_left <= 0:
+                        raise Exhausted(USED_UP)
+                    self._changed.wait(self.seconds_left)
+                self._free -= 1
+            finally:
+                self._waiting -= 1
+
+    def hand_out(self) -> None:
+        """Take as many calls as threads wait for, or as are free. Raises `Stopped`. For the one thread."""
+        wanted = self._waiting - self._free
+        if wanted <= 0 or time.monotonic() < self._next_look:
+            return
+        taken, wait = _take_some(wanted)
+        self._next_look = time.monotonic() + wait
+        with self._changed:
+            self._free += taken
+            self.calls += taken
+            self._changed.notify(taken)
+
+    def close(self) -> None:
+        """Who waits for a call gets `Exhausted`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def pause(self) -> None:
+        """The one thread learns it from the error."""
+
+    def stop(self, reason: str) -> None:
+        """The one thread learns it from the error."""
+
+
+def _take(calls: int = 1) -> bool:
     now = Now()
     interval = timedelta(seconds=1 / conf.stripe_rate())
     beyond = ExpressionWrapper(now + (FARTHEST + interval), output_field=DateTimeField())
     planned = Case(When(next_call_at__gt=beyond, then=now), default=F("next_call_at"))
-    step = ExpressionWrapper(Greatest(Coalesce(planned, now), now) + interval, output_field=DateTimeField())
-    horizon = ExpressionWrapper(now + SLACK, output_field=DateTimeField())
+    step = ExpressionWrapper(Greatest(Coalesce(planned, now), now) + interval * calls, output_field=DateTimeField())
+    horizon = ExpressionWrapper(now + (SLACK - interval * (calls - 1)), output_field=DateTimeField())
     free = Q(next_call_at=None) | Q(next_call_at__lte=horizon) | Q(next_call_at__gt=beyond)
     allowed = Q(stopped_at=None) | ~Q(stopped_key=_fingerprint())
-    taken = _row().filter(free, allowed).update(next_call_at=step, stopped_at=None)
+    month = _month()
+    counted = Case(When(month=month, then=F("calls") + calls), default=calls)
+    taken = _row().filter(free, allowed).update(next_call_at=step, stopped_at=None, month=month, calls=counted)
     if not taken and not _row().exists():
         state = AccountState(account="", livemode=conf.livemode())
         primary(AccountState).bulk_create([state], ignore_conflicts=True)
-        return _take()
+        return _take(calls)
     return bool(taken)
 
 
-def pause(seconds: float) -> None:
-    """No call for that long: Stripe is out of reach or asked for less."""
-    later = ExpressionWrapper(Now() + timedelta(seconds=seconds), output_field=DateTimeField())
-    _row().update(next_call_at=later)
+def _take_some(wanted: int) -> tuple[int, float]:
+    """Take so many calls, or those that are free. Returns how many, and in how many seconds to look again."""
+    interval = timedelta(seconds=1 / conf.stripe_rate())
+    ahead = timedelta(0)
+    for state in _row().annotate(now=Now()):
+        if state.stopped_at is not None and state.stopped_key == _fingerprint():
+            raise Stopped(STOPPED)
+        if state.next_call_at is not None and state.next_call_at - state.now <= FARTHEST + interval:
+            ahead = max(state.next_call_at - state.now, ahead)
+    if ahead > SLACK:
+        return 0, (ahead - SLACK).total_seconds()
+    calls = min(wanted, (SLACK - ahead) // interval + 1)
+    return (calls, 0) if _take(calls) else (0, SHORTEST_SLEEP)
+
+
+def calls_this_month() -> int:
+    """How many calls were made since the month began, in UTC."""
+    row = _row().filter(month=_month()).first()
+    return row.calls if row else 0
+
+
+def _month() -> int:
+    today = datetime.now(UTC)
+    return today.year * 100 + today.month
+
+
+def pause() -> None:
+    """No call for a while: Stripe is out of reach or asked for less. Longer each time, until it has been well again."""
+    now = timezone.now()
+    for state in _row():
+        since = NEW_TROUBLE if state.paused_at is None else abs(now - state.paused_at)
+        if since < FIRST_PAUSE:  # others were told the same
+            return
+        in_a_row = state.pauses + 1 if since < NEW_TROUBLE else 1
+        wait = min(FIRST_PAUSE * (1 << min(in_a_row - 1, 10)), FARTHEST) * random.uniform(0.8, 1)
+        later = ExpressionWrapper(Now() + wait, output_field=DateTimeField())
+        _row().update(next_call_at=later, paused_at=now, pauses=in_a_row)
 
 
 def stop(reason: str) -> None:

@@ -3,9 +3,9 @@
 Two kinds of time live here and never meet. Ours are datetimes and only schedule work. Stripe's are whole Unix seconds
 in integer columns (`created`, `sent_at`, `window_from`, `window_to`), and only they tell which state is newer.
 
-Customers, features and active entitlements are written by `mirror` alone, overrides by `overrides`, the change log and
-subscriber states by `changes`, how a change is delivered by `provisioning`, the inbox by `inbox`, account states by
-`budget`.
+Customers, features and active entitlements are written by `mirror` alone, products and what is attached to them by
+`catalog_sync`, overrides by `overrides`, the change log and subscriber states by `changes`, how a change is delivered by
+`provisioning`, the inbox by `inbox`, sync runs by `runs`, account states by `budget` and `poll`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,15 @@ class Customer(models.Model):
                 name="entitlements_customer_scheduled",
             ),
         )
-        indexes = (models.Index(fields=["next_fetch_at"], name="entitlements_customer_due"),)
+        indexes = (
+            models.Index(fields=["livemode", "next_fetch_at"], name="entitlements_customer_next"),
+            # Urgent ones come first, however many others are due: the two are never sorted together.
+            models.Index(
+                fields=["livemode", "next_fetch_at"],
+                condition=models.Q(urgent=True),
+                name="entitlements_customer_urgent",
+            ),
+        )
 
     def __str__(self) -> str:
         return self.stripe_id
@@ -147,6 +155,12 @@ class Feature(models.Model):
         _("active"), default=True, help_text=_("An archived feature is not active, and keeps granting.")
     )
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
+    attached_at = models.DateTimeField(
+        _("attached at"), null=True, help_text=_("When the catalogue last showed it with another product.")
+    )
+    detached_at = models.DateTimeField(
+        _("detached at"), null=True, help_text=_("When the catalogue last showed it no longer with a product.")
+    )
 
     class Meta:
         verbose_name = _("feature")
@@ -159,6 +173,52 @@ class Feature(models.Model):
 
     def __str__(self) -> str:
         return f"{self.lookup_key} ({self.stripe_id})"
+
+
+class Product(models.Model):
+    """A Stripe product. Its features are what a new subscription to it grants; access never follows from them."""
+
+    stripe_id = models.CharField(_("Stripe ID"), max_length=ID_LENGTH)
+    account = models.CharField(_("account"), max_length=ID_LENGTH, default="", blank=True)
+    livemode = models.BooleanField(_("live mode"))
+    name = models.CharField(_("name"), max_length=ID_LENGTH, default="", blank=True)
+    active = models.BooleanField(_("active"), default=True, help_text=_("An archived product is not active."))
+
+    class Meta:
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
+        constraints = (
+            models.UniqueConstraint(fields=["stripe_id", "account", "livemode"], name="entitlements_product_stripe_id"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.stripe_id})"
+
+
+class ProductFeature(models.Model):
+    """A feature is attached to a product."""
+
+    stripe_id = models.CharField(_("Stripe ID"), max_length=ID_LENGTH)
+    account = models.CharField(_("account"), max_length=ID_LENGTH, default="", blank=True)
+    livemode = models.BooleanField(_("live mode"))
+    product = models.ForeignKey(
+        Product, verbose_name=_("product"), on_delete=models.CASCADE, related_name="product_features"
+    )
+    feature = models.ForeignKey(
+        Feature, verbose_name=_("feature"), on_delete=models.CASCADE, related_name="product_features"
+    )
+
+    class Meta:
+        verbose_name = _("product feature")
+        verbose_name_plural = _("product features")
+        constraints = (
+            models.UniqueConstraint(
+                fields=["stripe_id", "account", "livemode"], name="entitlements_product_feature_stripe_id"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.stripe_id
 
 
 class ActiveEntitlementQuerySet(models.QuerySet["ActiveEntitlement"]):
@@ -297,6 +357,13 @@ class EntitlementChange(models.Model):
         OVERRIDE = "override", _("override")
         EXPIRY = "expiry", _("expiry")
 
+    class Drift(models.TextChoices):
+        """Why a fetch, and no event, told of it: the likely cause."""
+
+        EVENT_LOST = "event_lost", _("event lost")
+        CATALOG = "catalog", _("catalogue changed")
+        UNKNOWN = "unknown", _("unknown")
+
     subscriber = models.ForeignKey(
         conf.subscriber_model(),
         verbose_name=_("subscriber"),
@@ -312,6 +379,14 @@ class EntitlementChange(models.Model):
     kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices)
     cause = models.CharField(_("cause"), max_length=8, choices=Cause.choices)
     effective = models.BooleanField(_("effective"), help_text=_("The subscriber's answer changed."))
+    drift = models.CharField(
+        _("drift"),
+        max_length=10,
+        choices=Drift.choices,
+        default="",
+        blank=True,
+        help_text=_("Our copy was wrong until a fetch corrected it, and this is the likely cause."),
+    )
     livemode = models.BooleanField(_("live mode"))
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
     delivered_at = models.DateTimeField(
@@ -409,13 +484,57 @@ class WebhookEvent(models.Model):
                 condition=models.Q(status="pending"),
                 name="entitlements_event_pending",
             ),
-            models.Index(
-                fields=["customer_stripe_id"], condition=models.Q(status="failed"), name="entitlements_event_failed"
-            ),
+            models.Index(fields=["customer_stripe_id"], name="entitlements_event_customer"),
         )
 
     def __str__(self) -> str:
         return self.stripe_id
+
+
+class SyncRun(models.Model):
+    """One run of periodic work and what came of it. Fetches of customers that are due share one row an hour."""
+
+    class Kind(models.TextChoices):
+        CONFIRM = "confirm", _("confirm customers")
+        BACKFILL = "backfill", _("poll the Events API")
+        CATALOG = "catalog", _("sync the catalogue")
+        ALL = "all", _("sync all customers")
+        PURGE = "purge", _("purge history")
+
+    kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices)
+    account = models.CharField(_("account"), max_length=ID_LENGTH, default="", blank=True)
+    livemode = models.BooleanField(_("live mode"))
+    started_at = models.DateTimeField(_("started at"), default=timezone.now)
+    seen_at = models.DateTimeField(
+        _("last seen at"), default=timezone.now, help_text=_("When it last said that it is still at work.")
+    )
+    finished_at = models.DateTimeField(_("finished at"), null=True)
+    error = models.TextField(_("error"), default="", blank=True)
+    total = models.PositiveIntegerField(_("total"), null=True, help_text=_("How many it is to do, if it knows."))
+    done = models.PositiveIntegerField(
+        _("done"), default=0, help_text=_("Customers asked about, events found, rows of the catalogue, rows purged.")
+    )
+    changed = models.PositiveIntegerField(_("changed something"), default=0)
+    failed = models.PositiveIntegerField(_("failed"), default=0)
+    calls = models.PositiveIntegerField(_("calls to Stripe"), default=0)
+    drift_event_lost = models.PositiveIntegerField(_("drift: event lost"), default=0)
+    drift_catalog = models.PositiveIntegerField(_("drift: catalogue changed"), default=0)
+    drift_unknown = models.PositiveIntegerField(_("drift: unknown cause"), default=0)
+
+    class Meta:
+        verbose_name = _("sync run")
+        verbose_name_plural = _("sync runs")
+        constraints = (
+            models.UniqueConstraint(
+                fields=["account", "livemode", "kind"],
+                condition=models.Q(finished_at__isnull=True),
+                name="entitlements_run_one_at_a_time",
+            ),
+        )
+        indexes = (models.Index(fields=["livemode", "kind", "started_at"], name="entitlements_run_latest"),)
+
+    def __str__(self) -> str:
+        return f"#{self.pk} {self.kind}"
 
 
 class SubscriberState(models.Model):
@@ -448,7 +567,7 @@ class SubscriberState(models.Model):
 
 
 class AccountState(models.Model):
-    """Private. The call budget of an account and mode, and whether Stripe refused its key."""
+    """Private. The call budget of an account and mode, whether Stripe refused its key, and how far it was polled."""
 
     account = models.CharField(max_length=ID_LENGTH, default="", blank=True)
     livemode = models.BooleanField()
@@ -456,6 +575,11 @@ class AccountState(models.Model):
     stopped_at = models.DateTimeField(null=True)
     stopped_key = models.CharField(max_length=32, default="", blank=True)  # a fingerprint
     stopped_reason = models.CharField(max_length=ID_LENGTH, default="", blank=True)
+    paused_at = models.DateTimeField(null=True)
+    pauses = models.PositiveSmallIntegerField(default=0)  # in a row
+    month = models.PositiveIntegerField(default=0)  # 202611: the month that `calls` counts
+    calls = models.PositiveBigIntegerField(default=0)
+    polled_to = models.BigIntegerField(null=True)  # Stripe seconds: events created before were found
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["account", "livemode"], name="entitlements_account_mode"),)

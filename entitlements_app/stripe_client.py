@@ -1,4 +1,4 @@
-"""The only import of `stripe`: verify a signature, ask what a customer is entitled to. Errors are translated."""
+"""The only import of `stripe`: verify a signature, make a call. Errors are translated."""
 
 from __future__ import annotations
 
@@ -8,22 +8,16 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
 
 import stripe
 from django.views.decorators.debug import sensitive_variables
 
-from . import budget, conf, stripe_objects, windows
+from . import budget, conf, stripe_objects
 from .budget import Allowance
 from .exceptions import StripeRefused, StripeUnavailable
-from .stripe_objects import CustomerDetails, Grant, Malformed
 
 TOLERANCE = 300  # seconds; older signatures are refused, a `t` in the future is not
 CALL_SECONDS = 10.0  # longest wait for one answer
-PAGE_SIZE = 100
-MAX_PAGES = 100
-RESTARTS = 2
-PAUSE_SECONDS = 5  # no call for so long after Stripe could not be reached or asked for less
 
 
 class SignatureInvalid(Exception):
@@ -34,32 +28,22 @@ class NoAnswer(StripeUnavailable):
     """Stripe could not be reached, or was silent for too long."""
 
 
+class TooManyCalls(StripeUnavailable):
+    """Stripe asks for fewer calls."""
+
+
 class UnusableAnswer(StripeUnavailable):
-    """Stripe answered, but not what was asked. The next customer may well be answered."""
+    """Stripe answered, but not what was asked. The next question may well be answered."""
 
 
-class NoSuchCustomer(StripeRefused):
-    """Stripe does not know the customer in this account and mode."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A customer's full list of active entitlements, and the window of Stripe seconds in which it was true."""
-
-    grants: tuple[Grant, ...]
-    window: windows.Window
+class NoSuchObject(StripeRefused):
+    """Stripe does not know the object in this account and mode."""
 
 
 @dataclass(frozen=True)
-class Retrieved:
-    """A customer that Stripe knows, and the window of the answer."""
+class Answer:
+    """Parsed JSON, with the answer's `Date` in Stripe seconds, and how many seconds it took."""
 
-    details: CustomerDetails
-    window: windows.Window
-
-
-@dataclass(frozen=True)
-class _Response:
     data: Any
     date: int | None
     duration: float
@@ -94,78 +78,8 @@ def _signed_time(header: str) -> int:
     return int(next(item[1] for item in items if item[0] == "t"))
 
 
-def list_active_entitlements(customer_id: str, allowance: Allowance) -> Listing:
-    """All pages, or nothing.
-
-    Raises `NoSuchCustomer`, `StripeRefused`, or `StripeUnavailable` if any page is missing or unreadable.
-    """
-    for _ in range(RESTARTS + 1):
-        try:
-            return _all_pages(customer_id, allowance)
-        except _CursorGone:
-            continue
-    raise UnusableAnswer("The list of active entitlements kept changing while it was read.")
-
-
-class _CursorGone(Exception):
-    """The last row of a page was revoked before the next page was asked for."""
-
-
-def _all_pages(customer_id: str, allowance: Allowance) -> Listing:
-    started = time.time()
-    grants: dict[str, Grant] = {}
-    first: _Response | None = None
-    cursor = ""
-    for _ in range(MAX_PAGES):
-        params: dict[str, Any] = {"customer": customer_id, "limit": PAGE_SIZE, "expand": ["data.feature"]}
-        if cursor:
-            params["starting_after"] = cursor
-        try:
-            answer = _get("/v1/entitlements/active_entitlements", params, allowance)
-        except NoSuchCustomer:
-            if cursor:
-                raise _CursorGone from None
-            raise
-        first = first or answer
-        page = _readable(answer)
-        grants |= {grant.feature_id: grant for grant in page.grants}
-        if not page.has_more:
-            window = _window(first, answer, started=started)
-            return Listing(grants=tuple(grants.values()), window=window)
-        if page.last_id in ("", cursor):
-            raise UnusableAnswer("Stripe's list does not end: has_more is true, but there is no next page.")
-        cursor = page.last_id
-    raise UnusableAnswer(f"Stripe's list has more than {MAX_PAGES} pages.")
-
-
-def _readable(answer: _Response) -> stripe_objects.Page:
-    try:
-        return stripe_objects.parse_page(answer.data, livemode=conf.livemode())
-    except Malformed as error:
-        raise UnusableAnswer(f"Stripe's answer could not be read ({error}).") from error
-
-
-def retrieve_customer(customer_id: str, allowance: Allowance) -> Retrieved:
-    """The customer, which Stripe may know as deleted.
-
-    Raises `NoSuchCustomer`, `StripeRefused` or `StripeUnavailable`.
-    """
-    started = time.time()
-    response = _get(f"/v1/customers/{quote(customer_id, safe='')}", {}, allowance)
-    try:
-        details = stripe_objects.parse_customer(response.data)
-    except Malformed as error:
-        raise UnusableAnswer(f"Stripe's answer could not be read ({error}).") from error
-    return Retrieved(details=details, window=_window(response, response, started=started))
-
-
-def _window(first: _Response, last: _Response, *, started: float) -> windows.Window:
-    return windows.fetch_window(
-        first_date=first.date, last_date=last.date, duration=first.duration, started=started, ended=time.time()
-    )
-
-
-def _get(path: str, params: dict[str, Any], allowance: Allowance) -> _Response:
+def get(path: str, params: dict[str, Any], allowance: Allowance) -> Answer:
+    """Make one call. Raises `NoSuchObject`, `StripeRefused` or `StripeUnavailable`."""
     if conf.stripe_api_key() is None:
         raise StripeRefused("ENTITLEMENTS_STRIPE_API_KEY is not set, so Stripe cannot be asked.")
     allowance.take()
@@ -180,8 +94,13 @@ def _get(path: str, params: dict[str, Any], allowance: Allowance) -> _Response:
         problem = error.with_traceback(None)
     else:
         duration = time.monotonic() - began
-        return _Response(data=answer.data, date=_date(answer.headers.get("Date")), duration=duration)
-    raise _translated(problem)
+        return Answer(data=answer.data, date=_date(answer.headers.get("Date")), duration=duration)
+    translated = _translated(problem)
+    if isinstance(translated, budget.Stopped):
+        allowance.stop(f"HTTP {problem.http_status}")
+    elif isinstance(translated, NoAnswer | TooManyCalls):
+        allowance.pause()
+    raise translated
 
 
 def _timeouts(left: float) -> tuple[float, float]:
@@ -213,16 +132,15 @@ def _translated(error: stripe.StripeError) -> Exception:
     status = error.http_status
     code = error.error.code if error.error is not None else None
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        budget.stop(f"HTTP {status}")
         return budget.Stopped(f"Stripe refused the API key (HTTP {status}).")
     if status in (400, 404) and code == "resource_missing":
-        return NoSuchCustomer("Stripe does not know the customer in this account and mode.")
+        return NoSuchObject("Stripe does not know the object in this account and mode.")
     if status is None:
-        budget.pause(PAUSE_SECONDS)
         return NoAnswer(f"Stripe could not be asked ({_reason(error)}).")
+    if code == "lock_timeout":
+        return UnusableAnswer(f"Stripe has locked the object ({_reason(error)}).", status=status)
     if status == 429 or code == "rate_limit":
-        budget.pause(PAUSE_SECONDS)
-        return StripeUnavailable(f"Stripe asks for fewer calls ({_reason(error)}).", status=status)
+        return TooManyCalls(f"Stripe asks for fewer calls ({_reason(error)}).", status=status)
     if status >= 500:
         return StripeUnavailable(f"Stripe has trouble ({_reason(error)}).", status=status)
     if status in (409, 424) or status < 400:

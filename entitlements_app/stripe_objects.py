@@ -7,8 +7,11 @@ are passed over.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+_Row = TypeVar("_Row")
 
 SUMMARY_UPDATED = "entitlements.active_entitlement_summary.updated"
 CUSTOMER_DELETED = "customer.deleted"
@@ -93,10 +96,10 @@ class CustomerDetails:
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(Generic[_Row]):
     """One page of a list."""
 
-    grants: tuple[Grant, ...]
+    rows: tuple[_Row, ...]
     has_more: bool
     last_id: str
 
@@ -144,19 +147,30 @@ def _with_object(event: Event, envelope: dict[str, Any]) -> Event:
 def parse_summary(carried: Any, *, livemode: bool) -> Summary:
     """Read a summary, from an event or as the inbox stored it."""
     listing = _object(_object(carried, "data.object").get("entitlements"), "entitlements")
-    return Summary(grants=_grants(listing, livemode=livemode), complete=not _flag(listing, "has_more"))
+    grants = tuple(map(parse_grant, _rows(listing, livemode=livemode)))
+    return Summary(grants=grants, complete=not _flag(listing, "has_more"))
 
 
-def parse_page(data: Any, *, livemode: bool) -> Page:
-    """Read one page of active entitlements."""
+def parse_list(data: Any, *, parse: Callable[[dict[str, Any]], _Row], livemode: bool) -> Page[_Row]:
+    """Read one page of a list. A row of the other mode makes the whole list unusable."""
     listing = _object(data, "the answer")
     if listing.get("object") != "list":
         raise Malformed("object: expected a list")
-    grants = _grants(listing, livemode=livemode)
+    rows = _rows(listing, livemode=livemode)
     return Page(
-        grants=grants,
+        rows=tuple(map(parse, rows)),
         has_more=_flag(listing, "has_more"),
-        last_id=grants[-1].entitlement_id if grants else "",
+        last_id=_text(rows[-1], "id") if rows else "",
+    )
+
+
+def parse_grant(row: dict[str, Any]) -> Grant:
+    """Read an active entitlement."""
+    return Grant(
+        entitlement_id=_text(row, "id"),
+        feature_id=_id_or_object(row, "feature"),
+        lookup_key=_text(row, "lookup_key"),
+        feature=_feature_details(row["feature"]),
     )
 
 
@@ -192,22 +206,13 @@ def is_usable_id(value: object) -> bool:
     return True
 
 
-def _grants(listing: dict[str, Any], *, livemode: bool) -> tuple[Grant, ...]:
-    """A row of the other mode makes the whole list unusable."""
+def _rows(listing: dict[str, Any], *, livemode: bool) -> list[dict[str, Any]]:
     rows = listing.get("data")
     if not isinstance(rows, list):
-        raise Malformed("entitlements.data: expected a list")
+        raise Malformed("data: expected a list")
     for row in rows:
-        _check_mode(_object(row, "entitlements.data"), livemode)
-    return tuple(
-        Grant(
-            entitlement_id=_text(row, "id"),
-            feature_id=_id_or_object(row, "feature"),
-            lookup_key=_text(row, "lookup_key"),
-            feature=_feature_details(row["feature"]),
-        )
-        for row in rows
-    )
+        _check_mode(_object(row, "data"), livemode)
+    return rows
 
 
 def _feature_details(feature: Any) -> FeatureDetails | None:

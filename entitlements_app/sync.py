@@ -16,7 +16,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from . import conf, linking, mirror, stripe_client, transactions, windows
+from . import conf, linking, mirror, stripe_client, stripe_reads, transactions, windows
 from .budget import Allowance, Exhausted, Stopped
 from .changes import Cause
 from .exceptions import AlreadyLinked, CustomerDeleted, StripeUnavailable
@@ -194,7 +194,7 @@ def run_fetch(fetch: Fetch, allowance: Allowance) -> Synced:
 class _Known:
     """Stripe knows the customer: its full list, and who it is, if that was asked."""
 
-    listing: stripe_client.Listing
+    listing: stripe_reads.Listing[Grant]
     details: CustomerDetails | None = None
 
 
@@ -214,19 +214,19 @@ _Told = _Known | _Deleted | _Unknown
 def _ask(fetch: Fetch, allowance: Allowance) -> _Told:
     """The whole truth. Nothing is taken away before Stripe has said that it knows the customer."""
     try:
-        listing = stripe_client.list_active_entitlements(fetch.stripe_id, allowance)
-    except stripe_client.NoSuchCustomer:
+        listing = stripe_reads.list_active_entitlements(fetch.stripe_id, allowance)
+    except stripe_client.NoSuchObject:
         listing = None
     rows = primary(ActiveEntitlement).filter(customer_id=fetch.pk)
-    if listing and (listing.grants or not rows.exists()) and not _is_to_be_linked(fetch):
+    if listing and (listing.rows or not rows.exists()) and not _is_to_be_linked(fetch):
         return _Known(listing)
     try:
-        customer = stripe_client.retrieve_customer(fetch.stripe_id, allowance)
-    except stripe_client.NoSuchCustomer:
+        customer = stripe_reads.retrieve_customer(fetch.stripe_id, allowance)
+    except stripe_client.NoSuchObject:
         return _Unknown()
     if customer.details.deleted:
         return _Deleted()
-    return _Known(listing or stripe_client.Listing(grants=(), window=customer.window), customer.details)
+    return _Known(listing or stripe_reads.Listing(rows=(), window=customer.window), customer.details)
 
 
 def _is_to_be_linked(fetch: Fetch) -> bool:
@@ -279,7 +279,7 @@ def _holding(customer: Customer, told: _Told, *, now: datetime) -> Holding:
         return Holding(customer, (), Cause.FETCH, confirmed_stay=True)
     customer.missing_since = None
     customer.window = windows.raised(customer.window, told.listing.window)
-    return Holding(customer, told.listing.grants, Cause.FETCH, confirmed_at=now)
+    return Holding(customer, told.listing.rows, Cause.FETCH, confirmed_at=now)
 
 
 def _next_schedule(customer: Customer, fetch: Fetch, *, changed: bool, now: datetime) -> windows.Schedule:

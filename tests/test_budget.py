@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from entitlements_app import budget
@@ -70,10 +72,43 @@ def test_nothing_is_saved_up_while_nobody_calls(settings: Any) -> None:
 def test_a_pause_holds_everybody(settings: Any) -> None:
     settings.ENTITLEMENTS_STRIPE_RATE = 1000
     Allowance(seconds=1).take()
-    budget.pause(1.0)
+    budget.pause()
     assert not Allowance(seconds=0).prepay()
-    time.sleep(1.0)
+    later = timezone.now() - timedelta(seconds=6)
+    AccountState.objects.update(next_call_at=None, paused_at=later)
     assert Allowance(seconds=0).prepay()
+
+
+def test_pauses_grow_while_trouble_goes_on_and_one_trouble_is_one_pause(settings: Any) -> None:
+    Allowance(seconds=1).take()
+
+    def pauses() -> tuple[int, float]:
+        state = AccountState.objects.annotate(now=Now()).get()
+        assert state.next_call_at is not None
+        return state.pauses, (state.next_call_at - state.now).total_seconds()
+
+    budget.pause()
+    budget.pause()  # another thread met the same
+    in_a_row, seconds = pauses()
+    assert in_a_row == 1
+    assert 3 < seconds <= 5
+    for expected in (10, 20, 40, 60, 60):
+        AccountState.objects.update(paused_at=timezone.now() - timedelta(seconds=61))
+        budget.pause()
+        assert 0.75 * expected < pauses()[1] <= expected
+    AccountState.objects.update(paused_at=timezone.now() - timedelta(minutes=6))
+    budget.pause()
+    assert pauses()[0] == 1
+
+
+def test_a_month_of_calls_is_counted() -> None:
+    Allowance(seconds=1).take()
+    Allowance(seconds=1).take()
+    assert budget.calls_this_month() == 2
+    AccountState.objects.update(month=F("month") - 1)
+    assert budget.calls_this_month() == 0
+    Allowance(seconds=1).take()
+    assert budget.calls_this_month() == 1
 
 
 def test_what_another_rate_or_clock_left_behind_holds_nobody(settings: Any) -> None:

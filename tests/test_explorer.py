@@ -1,7 +1,7 @@
 """Random walks over the real code: fetches in flight at any step, a list that lags, lost news, and a clock that jumps.
 
 Stripe is a model in memory here, and only here: the truth has to be known at every second, and a walk must be cheap.
-What is replaced is the one call that goes over the wire, `stripe_client._get`. A fetch is taken apart into its claim,
+What is replaced is the one call that goes over the wire, `stripe_client.get`. A fetch is taken apart into its claim,
 its question and its answer, so that anything may happen between them.
 """
 
@@ -91,8 +91,8 @@ class Walk:
     def stripe_now(self) -> float:
         return self.now + self.skew
 
-    def answers(self, path: str, params: dict[str, Any], allowance: Allowance) -> stripe_client._Response:
-        """In place of `stripe_client._get`."""
+    def answers(self, path: str, params: dict[str, Any], allowance: Allowance) -> stripe_client.Answer:
+        """In place of `stripe_client.get`."""
         if not self.calm and self.chance.random() < 0.1:
             raise self.chance.choice(
                 [
@@ -106,12 +106,12 @@ class Walk:
         account = self.accounts[params.get("customer") or path.rpartition("/")[2]]
         date = None if self.chance.random() < 0.1 else int(self.stripe_now)
         if "customer" not in params:
-            return stripe_client._Response({"object": "customer", "deleted": account.deleted}, date, 0.1)
+            return stripe_client.Answer({"object": "customer", "deleted": account.deleted}, date, 0.1)
         if account.deleted and self.chance.random() < 0.5:
-            raise stripe_client.NoSuchCustomer
+            raise stripe_client.NoSuchObject
         keys = account.at(self.stripe_now - self.chance.choice([0, 0, 1, 20, LAG]))
         page = {"object": "list", "data": grants(*sorted(keys)), "has_more": False}
-        return stripe_client._Response(page, date, self.chance.choice([0.05, 3.0]))
+        return stripe_client.Answer(page, date, self.chance.choice([0.05, 3.0]))
 
     def check(self) -> None:
         changes = list(EntitlementChange.objects.order_by("pk"))
@@ -298,7 +298,7 @@ def clock() -> Iterator[Any]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_happens_what_we_were_told_is_true_in_the_end(seed: int, clock: Any, monkeypatch: Any) -> None:
     walk = Walk(seed, clock)
-    monkeypatch.setattr(stripe_client, "_get", walk.answers)
+    monkeypatch.setattr(stripe_client, "get", walk.answers)
     steps, weights = zip(*STEPS_BY_WEIGHT.items(), strict=True)
     try:
         for step in walk.chance.choices(steps, weights, k=STEPS):

@@ -1,0 +1,97 @@
+"""Which periodic work ran, and what came of it. The only writer of sync runs.
+
+There is one run of a kind at a time, for an account and mode: the database sees to it. One that has said nothing for
+LEASE is taken for dead.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from . import conf, transactions
+from .models import EntitlementChange, SyncRun
+from .transactions import alias, primary
+from .windows import LEASE
+
+Kind = SyncRun.Kind
+Drift = EntitlementChange.Drift
+
+RETRY = timedelta(minutes=1)
+ERROR_LENGTH = 1000
+
+
+def start(kind: Kind, *, total: int | None = None) -> SyncRun | None:
+    """Begin a run; `None` if one is at work."""
+
+    def work() -> SyncRun | None:
+        _bury(kind)
+        return _insert(SyncRun(kind=kind, livemode=conf.livemode(), total=total))
+
+    return transactions.write(work)
+
+
+def start_if_due(kind: Kind, *, every: timedelta) -> SyncRun | None:
+    """Begin a run, unless one is at work, one succeeded within `every`, or one failed within RETRY."""
+    now = timezone.now()
+    if _runs(kind).filter(finished_at__gt=now - every, error="").exists():
+        return None
+    if _runs(kind).filter(finished_at__gt=now - RETRY).exists():
+        return None
+    return start(kind)
+
+
+def count(run: SyncRun, *, done: int = 0, changed: int = 0, failed: int = 0, calls: int = 0) -> None:
+    """Add to what a run did, and say that it is still at work."""
+    _add(_runs(Kind(run.kind)).filter(pk=run.pk), done=done, changed=changed, failed=failed, calls=calls)
+
+
+def finish(run: SyncRun, *, error: str = "") -> None:
+    """End a run; with an error it counts as failed."""
+    now = timezone.now()
+    text = error[:ERROR_LENGTH].replace("\x00", "")
+    _runs(Kind(run.kind)).filter(pk=run.pk).update(finished_at=now, seen_at=now, error=text)
+
+
+def count_fetches(*, done: int, changed: int, failed: int, calls: int, drift: dict[Drift, int]) -> None:
+    """Add to what the fetches of this hour did: one row an hour, whoever makes them."""
+    now = timezone.now()
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    numbers = {"done": done, "changed": changed, "failed": failed, "calls": calls}
+    numbers |= {f"drift_{cause}": number for cause, number in drift.items()}
+
+    def work() -> None:
+        open_row = _runs(Kind.CONFIRM).filter(finished_at=None)
+        open_row.filter(started_at__lt=hour).update(finished_at=F("seen_at"))
+        if not _add(open_row, **numbers):
+            _insert(SyncRun(kind=Kind.CONFIRM, livemode=conf.livemode()))
+            _add(open_row, **numbers)
+
+    if any(numbers.values()):
+        transactions.write(work)
+
+
+def _runs(kind: Kind) -> QuerySet[SyncRun]:
+    return primary(SyncRun).filter(kind=kind, account="", livemode=conf.livemode())
+
+
+def _bury(kind: Kind) -> None:
+    silent = _runs(kind).filter(finished_at=None, seen_at__lt=timezone.now() - LEASE)
+    silent.update(finished_at=F("seen_at"), error="It ended without a word: its process was killed.")
+
+
+def _insert(run: SyncRun) -> SyncRun | None:
+    """`None` if another of the kind is at work."""
+    try:
+        with transaction.atomic(using=alias()):
+            run.save(using=alias())
+    except IntegrityError:
+        return None
+    return run
+
+
+def _add(rows: QuerySet[SyncRun], **numbers: int) -> int:
+    return rows.update(seen_at=timezone.now(), **{name: F(name) + number for name, number in numbers.items() if number})
