@@ -4,8 +4,8 @@ Two kinds of time live here and never meet. Ours are datetimes and only schedule
 in integer columns (`created`, `sent_at`, `window_from`, `window_to`), and only they tell which state is newer.
 
 Customers, features and active entitlements are written by `mirror` alone, products and what is attached to them by
-`catalog_sync`, overrides by `overrides`, the change log and subscriber states by `changes`, how a change is delivered by
-`provisioning`, the inbox by `inbox`, sync runs by `runs`, account states by `budget` and `poll`.
+`catalog_sync`, overrides by `overrides`, the change log and subscriber states by `changes`, how a change is delivered
+by `provisioning`, the inbox by `inbox`, sync runs by `runs`, account states by `budget` and `poll`.
 """
 
 from __future__ import annotations
