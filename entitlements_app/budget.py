@@ -44,7 +44,11 @@ USED_UP = "The call budget (ENTITLEMENTS_STRIPE_RATE) is used up for now."
 
 
 class Stopped(StripeRefused):
-    """Calls are stopped since Stripe refused the API key."""
+    """Calls are stopped since Stripe refused the API key. `reason` is set where it just did."""
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Exhausted(StripeUnavailable):
@@ -88,9 +92,9 @@ class Allowance:
         """Say that Stripe cannot be asked for a while."""
         pause()
 
-    def stop(self, reason: str) -> None:
+    def stop(self, error: Stopped) -> None:
         """Say that Stripe refused the key."""
-        stop(reason)
+        stop(error)
 
 
 class SharedAllowance(Allowance):
@@ -110,7 +114,7 @@ class SharedAllowance(Allowance):
                 while not self._free:
                     if self._closed or self.seconds_left <= 0:
                         raise Exhausted(USED_UP)
-                    self._changed.wait(self.seconds_left)
+                    self._changed.wait(min(self.seconds_left, 60))
                 self._free -= 1
             finally:
                 self._waiting -= 1
@@ -136,7 +140,7 @@ class SharedAllowance(Allowance):
     def pause(self) -> None:
         """The one thread learns it from the error."""
 
-    def stop(self, reason: str) -> None:
+    def stop(self, error: Stopped) -> None:
         """The one thread learns it from the error."""
 
 
@@ -198,13 +202,15 @@ def pause() -> None:
         _row().update(next_call_at=later, paused_at=now, pauses=in_a_row)
 
 
-def stop(reason: str) -> None:
+def stop(error: Stopped) -> None:
     """No call at all until there is another key or someone resumes: Stripe refused the key."""
-    _row().update(stopped_at=timezone.now(), stopped_key=_fingerprint(), stopped_reason=reason)
+    if not error.reason:  # it had refused it before
+        return
+    _row().update(stopped_at=timezone.now(), stopped_key=_fingerprint(), stopped_reason=error.reason)
     logger.critical(
         "Stripe refused the API key (%s). Nothing is fetched until ENTITLEMENTS_STRIPE_API_KEY changes "
         "or `manage.py entitlements_run --resume` is run.",
-        reason,
+        error.reason,
     )
 
 

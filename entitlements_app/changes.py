@@ -8,8 +8,8 @@ same time would each still see the other's.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from .answers import FOR_EVER, Reading, moment, read_many
 from .diff import Difference, difference
 from .in_force import DENY, GRANT
 from .models import Customer, EntitlementChange, EntitlementOverride, SubscriberState
-from .transactions import alias, primary
+from .transactions import alias, primary, rewrite
 
 Cause = EntitlementChange.Cause
 Kind = EntitlementChange.Kind
@@ -35,6 +35,7 @@ class Move:
     subscriber_id: Any
     keys: Difference
     cause: Cause
+    drift: Mapping[str, str] = field(default_factory=dict)
 
 
 class Announced:
@@ -123,6 +124,7 @@ class Announced:
             kind=kind,
             cause=move.cause,
             effective=effective,
+            drift=move.drift.get(key, ""),
             livemode=self._livemode,
             created_at=now,
             delivered_at=None if effective else now,  # there is nothing to tell
@@ -133,7 +135,7 @@ class Announced:
 
     def _save(self, subscriber_ids: list[Any]) -> None:
         states = [self._states[pk] for pk in subscriber_ids]
-        primary(SubscriberState).bulk_update(states, ["announced", "next_boundary_at"], batch_size=500)
+        rewrite(SubscriberState, states, ["announced", "next_boundary_at"])
 
 
 class _Boundaries:

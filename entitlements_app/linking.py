@@ -54,7 +54,7 @@ def unlink(stripe_id: str, *, account: str = "", livemode: bool | None = None) -
 
     def work() -> Customer:
         pk = primary(Customer).get(stripe_id=stripe_id, account=account, livemode=mode).pk
-        customer = mirror.lock(pk)
+        customer = mirror.lock([pk]).get(pk)
         if customer is None:
             raise Customer.DoesNotExist(stripe_id)
         if customer.subscriber_id is not None:

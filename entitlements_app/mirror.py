@@ -1,26 +1,30 @@
 """The only writer of customers, features and active entitlements: lock, decide, `save`.
 
 One write is one transaction of the caller's: lock the customers in the order of their keys, say on the locked rows what
-is to change (`hint`, `delete`, `Holding`), then `save`, which writes, logs and announces it all.
+is to change (`hint`, `delete`, `Holding`), then `save`, which writes, logs and announces it all. For however many
+customers, the number of queries is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from .changes import Announced, Cause, Move
 from .diff import Difference, difference
-from .models import ActiveEntitlement, Customer, Feature
+from .models import ActiveEntitlement, Customer, EntitlementChange, Feature
 from .stripe_objects import CustomerDetails, FeatureDetails, Grant
-from .transactions import alias, lock_or_skip, primary
+from .transactions import alias, lock_or_skip, primary, rewrite
 from .windows import LEASE, hinted
 
-_BATCH = 500  # rows an update: what a longer one costs grows faster than it
+Drift = EntitlementChange.Drift
+# What is found to change, by customer and key, before the customers are written: why nobody had told of it, if so.
+Found = Callable[[Mapping[int, Difference]], Mapping[int, Mapping[str, Drift]]]
+
 _SCHEDULE_FIELDS = ["hinted_at", "urgent", "next_fetch_at", "fetch_failures", "claim"]
 _CUSTOMER_FIELDS = [
     *_SCHEDULE_FIELDS,
@@ -47,9 +51,10 @@ class Holding:
     confirmed_stay: bool = False
 
 
-def lock(pk: int) -> Customer | None:
-    """Lock one customer, `None` if its row is gone."""
-    return primary(Customer).filter(pk=pk).select_for_update().first()
+def lock(pks: Collection[int]) -> dict[int, Customer]:
+    """Lock these customers, those whose row is still there."""
+    rows = primary(Customer).filter(pk__in=pks).order_by("pk")
+    return {customer.pk: customer for customer in rows.select_for_update()}
 
 
 def lock_by_stripe_id(stripe_ids: Collection[str], *, account: str = "", livemode: bool) -> dict[str, Customer]:
@@ -62,16 +67,28 @@ def lock_by_stripe_id(stripe_ids: Collection[str], *, account: str = "", livemod
     return {customer.stripe_id: customer for customer in rows.order_by("pk").select_for_update()}
 
 
-def claim_next(*, livemode: bool, claim: str, now: datetime) -> Customer | None:
-    """Take the customer that is first in the order of work away from everybody else, for LEASE.
+def asked_about() -> QuerySet[Customer]:
+    """Customers, with `holds`: whether we hold anything for them."""
+    return primary(Customer).annotate(holds=Exists(ActiveEntitlement.objects.filter(customer=OuterRef("pk"))))
 
-    Returns it as it was before, `None` if none is due.
+
+def claim_wave(*, livemode: bool, claim: str, now: datetime, limit: int, urgent_only: bool) -> list[Customer]:
+    """Take the customers that are first in the order of work away from everybody else, for LEASE.
+
+    Returns them as they were before (`asked_about`), at most `limit`. Those that another transaction holds are left
+    out.
     """
-    due = Customer.objects.using(alias()).in_mode(livemode).due(now)
-    customer = lock_or_skip(due).first()
-    if customer is not None:
-        primary(Customer).filter(pk=customer.pk).update(next_fetch_at=now + LEASE, claim=claim)
-    return customer
+    rows = asked_about().filter(account="", livemode=livemode, next_fetch_at__lte=now).order_by("next_fetch_at", "pk")
+    wave = list(_lock_self(rows.filter(urgent=True))[:limit])
+    if not urgent_only and len(wave) < limit:
+        wave += _lock_self(rows.filter(urgent=False))[: limit - len(wave)]
+    if wave:
+        primary(Customer).filter(pk__in=[row.pk for row in wave]).update(next_fetch_at=now + LEASE, claim=claim)
+    return wave
+
+
+def _lock_self(rows: QuerySet[Customer]) -> QuerySet[Customer]:
+    return lock_or_skip(rows, of=("self",))
 
 
 def claim_one(pk: int, *, claim: str, now: datetime, unless_fetched_since: datetime) -> Customer | None:
@@ -80,7 +97,7 @@ def claim_one(pk: int, *, claim: str, now: datetime, unless_fetched_since: datet
     Returns it as it was, but marked. `None` if it was fetched since then, is deleted, or has been claimed and its time
     is not over: then it is being fetched, or waits after a fetch that failed.
     """
-    customer = lock_or_skip(primary(Customer).filter(pk=pk, deleted_at=None)).first()
+    customer = _lock_self(asked_about().filter(pk=pk, deleted_at=None)).first()
     if customer is None or (customer.fetched_at is not None and customer.fetched_at >= unless_fetched_since):
         return None
     if customer.claim and customer.next_fetch_at is not None and customer.next_fetch_at > now:
@@ -95,10 +112,11 @@ def save_schedule(customer: Customer) -> None:
     customer.save(using=alias(), update_fields=_SCHEDULE_FIELDS)
 
 
-def save_details(customer: Customer, details: CustomerDetails) -> None:
-    """Write who a locked customer is, as Stripe says."""
-    customer.email, customer.name, customer.metadata = details.email, details.name, details.metadata
-    customer.save(using=alias(), update_fields=["email", "name", "metadata"])
+def save_details(details: Mapping[Customer, CustomerDetails]) -> None:
+    """Write who these locked customers are, as Stripe says."""
+    for customer, told in details.items():
+        customer.email, customer.name, customer.metadata = told.email, told.name, told.metadata
+    rewrite(Customer, list(details), ["email", "name", "metadata"])
 
 
 def hint(customer: Customer, *, now: datetime, urgent: bool) -> None:
@@ -115,26 +133,33 @@ def delete(customer: Customer, *, now: datetime, cause: Cause) -> Holding:
     return Holding(customer, (), cause)
 
 
-def save(customers: Sequence[Customer], holdings: Sequence[Holding]) -> dict[int, Difference]:
+def save(
+    customers: Sequence[Customer], holdings: Sequence[Holding], *, found: Found | None = None
+) -> dict[int, Difference]:
     """Write locked customers of one account and mode, what they hold, and the change log.
 
     Returns the lookup keys that each customer in `holdings` gained and lost, by primary key. Each one's `version`
-    rises, changed or not.
+    rises, changed or not. `found` is called when these keys are known, before the customers are written.
     """
-    if not customers:
-        return {}
     if not holdings:
-        primary(Customer).bulk_update(customers, _CUSTOMER_FIELDS, batch_size=_BATCH)
+        rewrite(Customer, customers, _CUSTOMER_FIELDS)
         return {}
     own = customers[0].account == ""
     subscribers = {holding.customer.subscriber_id for holding in holdings} if own else set()
     announced = Announced.lock(subscribers, livemode=customers[0].livemode)
     keys = _hold(holdings)
+    drift = found(keys) if found else {}
     for holding in holdings:
         holding.customer.version += 1
-    primary(Customer).bulk_update(customers, _CUSTOMER_FIELDS, batch_size=_BATCH)
+    rewrite(Customer, customers, _CUSTOMER_FIELDS)
     moves = [
-        Move(holding.customer, holding.customer.subscriber_id, keys[holding.customer.pk], holding.cause)
+        Move(
+            holding.customer,
+            holding.customer.subscriber_id,
+            keys[holding.customer.pk],
+            holding.cause,
+            drift.get(holding.customer.pk, {}),
+        )
         for holding in sorted(holdings, key=lambda holding: holding.customer.pk)
     ]
     announced.record(moves, cause=holdings[0].cause)
@@ -182,10 +207,10 @@ def _hold(holdings: Sequence[Holding]) -> dict[int, Difference]:
                 (stale if row.pk else new).append(row)
         after = {grant.lookup_key for grant in wanted.values()} | {rows[pk].lookup_key for pk in kept}
         keys[holding.customer.pk] = difference(before, after)
-    entitlements = primary(ActiveEntitlement)
-    entitlements.filter(pk__in=gone).delete()
-    entitlements.bulk_update(stale, ["stripe_id", "lookup_key", "confirmed_at"], batch_size=_BATCH)
-    entitlements.bulk_create(new)
+    if gone:
+        primary(ActiveEntitlement).filter(pk__in=gone).delete()
+    rewrite(ActiveEntitlement, stale, ["stripe_id", "lookup_key", "confirmed_at"])
+    primary(ActiveEntitlement).bulk_create(new)
     return keys
 
 
@@ -216,9 +241,10 @@ def _save_feature_details(rows: QuerySet[Feature], grants: Sequence[Grant]) -> N
     held = {row.stripe_id: FeatureDetails(row.name, row.active, row.metadata) for row in rows}
     stale = [stripe_id for stripe_id, details in told.items() if held[stripe_id] != details]
     if stale:
-        for row in rows.filter(stripe_id__in=stale).order_by("stripe_id").select_for_update():
+        features = list(rows.filter(stripe_id__in=stale).order_by("stripe_id").select_for_update())
+        for row in features:
             row.name, row.active, row.metadata = astuple(told[row.stripe_id])
-            row.save(using=alias(), update_fields=["name", "active", "metadata"])
+        rewrite(Feature, features, ["name", "active", "metadata"])
 
 
 def _known_features(rows: QuerySet[Feature], lookup_keys: dict[str, str], owner: Customer) -> dict[str, int]:

@@ -1,21 +1,24 @@
-"""What to fetch next: customers whose time has come, urgent ones first."""
+"""Which customers to fetch: those whose time has come, urgent ones first; those that somebody waits for; all."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
+from math import inf
 
+from django.db.models import Q
 from django.utils import timezone
 
-from . import conf, sync
-from .budget import Allowance, Stopped
+from . import conf, fetch_pool, fetches, mirror
+from .budget import Allowance
 from .exceptions import StripeRefused, StripeUnavailable
+from .fetch_pool import FetchReport
+from .fetches import Fetch
 from .models import Customer, CustomerQuerySet
-from .stripe_client import UnusableAnswer
 from .subscribers import subscriber_key
 from .transactions import alias
 
@@ -26,39 +29,7 @@ NEWEST = 3  # customers of one subscriber that are asked about while it waits
 ASK_AGAIN = timedelta(seconds=15)
 
 IN_A_ROW = 3  # server errors after which a pass by hand gives up
-
-
-@dataclass
-class FetchReport:
-    """What a pass of fetches did, and why it ended early, if it did. `stopped`: Stripe refused the API key."""
-
-    fetched: int = 0
-    changed: int = 0
-    failed: int = 0
-    problem: str = ""
-    stopped: bool = False
-
-    def as_line(self) -> str:
-        return f"Fetches: {self.fetched} answered, {self.changed} of them changed something, {self.failed} failed."
-
-    def count(self, stripe_id: str, fetch: Callable[[], sync.Synced]) -> bool:
-        """Make one fetch and count how it ended. Returns whether Stripe can be asked about the next customer."""
-        try:
-            synced = fetch()
-        except (StripeUnavailable, StripeRefused) as error:
-            logger.warning("Fetching %s failed. %s", stripe_id, error)
-            self.failed += 1
-            self.stopped = isinstance(error, Stopped)
-            if self.stopped or (isinstance(error, StripeUnavailable) and not isinstance(error, UnusableAnswer)):
-                self.problem = str(error)
-                return False
-        except Exception:  # of whatever kind: one customer must not hold up the others
-            logger.exception("Fetching %s failed.", stripe_id)
-            self.failed += 1
-        else:
-            self.fetched += 1
-            self.changed += synced.changed
-        return True
+CHUNK = 10_000  # keys of customers read at once
 
 
 def fetch_one() -> None:
@@ -67,8 +38,9 @@ def fetch_one() -> None:
         return
     allowance = Allowance(seconds=INLINE_SECONDS)
     try:
-        if allowance.prepay() and (fetch := sync.claim_next()):
-            sync.run_fetch(fetch, allowance)
+        if allowance.prepay():
+            for fetch in fetches.claim_wave(1):
+                fetches.run(fetch, allowance)
     except (StripeUnavailable, StripeRefused) as error:
         logger.warning("Fetching after a webhook failed; it is planned again. %s", error)
 
@@ -92,33 +64,59 @@ def fetch_awaited(subscriber: object, *, unless_within: timedelta) -> bool:
         for pk in [row.pk for row in newest if row.fetched_at is None or row.fetched_at < recently]:
             if not allowance.prepay():
                 break
-            if fetch := sync.claim_one(pk, unless_fetched_since=recently):
-                applied |= sync.run_fetch(fetch, allowance).applied
+            if fetch := fetches.claim_one(pk, unless_fetched_since=recently):
+                applied |= fetches.run(fetch, allowance).applied
     except (StripeUnavailable, StripeRefused) as error:
         logger.warning("Fetching after a checkout failed; it is planned again. %s", error)
     return applied
 
 
-def fetch_due(*, deadline: float) -> FetchReport:
+def fetch_due(*, deadline: float, urgent_only: bool = False) -> FetchReport:
     """Fetch what is due until nothing is, Stripe cannot be asked, or `deadline` (on `time.monotonic`) is past."""
     report = FetchReport()
-    while (left := deadline - time.monotonic()) > 0 and (fetch := sync.claim_next()):
-        run = partial(sync.run_fetch, fetch, Allowance(seconds=left))
-        if not report.count(fetch.stripe_id, run):
-            break
+    claim = partial(fetches.claim_wave, urgent_only=urgent_only)
+    fetch_pool.run(claim, report, seconds=deadline - time.monotonic())
     return report
 
 
-def fetch_marked() -> FetchReport:
+def fetch_marked(report: FetchReport, *, dry: bool = False) -> None:
     """Fetch each marked customer once, now. An early answer applies, but the customer stays marked."""
-    report = FetchReport()
-    in_a_row = 0
-    for customer in _customers().marked().order_by("-urgent", "next_fetch_at", "pk"):
-        answered = report.count(customer.stripe_id, partial(sync.sync_customer, customer))
-        in_a_row = 0 if answered else in_a_row + 1
-        if report.stopped or in_a_row == IN_A_ROW:
-            break
-    return report
+    pks = list(marked().order_by("-urgent", "next_fetch_at", "pk").values_list("pk", flat=True))
+    fetch_pool.run(_Walk(pks).take, report, seconds=inf, patience=IN_A_ROW, dry=dry)
+
+
+def fetch_all(report: FetchReport, *, since: datetime, dry: bool = False) -> None:
+    """Fetch each customer that was not fetched since then, once."""
+    fetch_pool.run(_Walk(_pks(unfetched(since))).take, report, seconds=inf, patience=IN_A_ROW, dry=dry)
+
+
+def marked() -> CustomerQuerySet:
+    """Customers of whom there was news that no fetch has settled yet."""
+    return _customers().marked()
+
+
+def unfetched(since: datetime) -> CustomerQuerySet:
+    """Customers that were not fetched since then."""
+    return _customers().filter(Q(fetched_at=None) | Q(fetched_at__lt=since), deleted_at=None)
+
+
+def _pks(customers: CustomerQuerySet) -> Iterator[int]:
+    last = 0
+    while chunk := list(customers.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK]):
+        yield from chunk
+        last = chunk[-1]
+
+
+class _Walk:
+    """Customers one after the other, without a claim: a periodic pass may fetch one of them as well."""
+
+    def __init__(self, pks: Iterable[int]) -> None:
+        self._pks = iter(pks)
+
+    def take(self, limit: int) -> Sequence[Fetch]:
+        pks = list(islice(self._pks, limit))
+        rows = {row.pk: row for row in mirror.asked_about().filter(pk__in=pks, deleted_at=None)}
+        return [fetches.of(rows[pk]) for pk in pks if pk in rows]
 
 
 def _customers() -> CustomerQuerySet:

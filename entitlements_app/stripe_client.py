@@ -97,7 +97,7 @@ def get(path: str, params: dict[str, Any], allowance: Allowance) -> Answer:
         return Answer(data=answer.data, date=_date(answer.headers.get("Date")), duration=duration)
     translated = _translated(problem)
     if isinstance(translated, budget.Stopped):
-        allowance.stop(f"HTTP {problem.http_status}")
+        allowance.stop(translated)
     elif isinstance(translated, NoAnswer | TooManyCalls):
         allowance.pause()
     raise translated
@@ -132,7 +132,7 @@ def _translated(error: stripe.StripeError) -> Exception:
     status = error.http_status
     code = error.error.code if error.error is not None else None
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        return budget.Stopped(f"Stripe refused the API key (HTTP {status}).")
+        return budget.Stopped(f"Stripe refused the API key (HTTP {status}).", reason=f"HTTP {status}")
     if status in (400, 404) and code == "resource_missing":
         return NoSuchObject("Stripe does not know the object in this account and mode.")
     if status is None:

@@ -6,26 +6,21 @@ dropped.
 
 from __future__ import annotations
 
-import logging
-import random
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
 from django.utils import timezone
 
-from . import conf, linking, mirror, stripe_client, stripe_reads, transactions, windows
-from .budget import Allowance, Exhausted, Stopped
+from . import conf, fetches, mirror, windows
+from .budget import Allowance
 from .changes import Cause
-from .exceptions import AlreadyLinked, CustomerDeleted, StripeUnavailable
+from .fetches import Synced
 from .mirror import Holding
-from .models import ActiveEntitlement, Customer
-from .stripe_objects import CustomerDetails, Grant
-from .transactions import primary
+from .models import Customer
+from .stripe_objects import Grant
 
-logger = logging.getLogger(__name__)
+__all__ = ["News", "Payload", "Synced", "apply_news", "sync_customer"]
 
 SYNC_SECONDS = 30.0
 
@@ -50,37 +45,6 @@ class News:
     hint: bool = False
     urgent: bool = False
     deleted: bool = False
-
-
-@dataclass(frozen=True)
-class Fetch:
-    """A question to Stripe about one customer, and what we held when it was asked."""
-
-    pk: int
-    stripe_id: str
-    version: int
-    hinted_at: datetime | None
-    began: datetime
-    claim: str = ""
-    planned_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Synced:
-    """How a fetch ended.
-
-    `applied` is false if the customer's state moved while Stripe was asked, or it is deleted. `known` is false if
-    Stripe does not know the customer: then what a fetch had confirmed before is kept.
-    """
-
-    applied: bool
-    known: bool = True
-    granted: frozenset[str] = frozenset()
-    revoked: frozenset[str] = frozenset()
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.granted or self.revoked)
 
 
 def apply_news(news: Sequence[News], *, livemode: bool) -> None:
@@ -129,7 +93,7 @@ def sync_customer(customer: Customer) -> Synced:
     `Customer.DoesNotExist`, `ValueError` for a customer of another account or mode than the configured one, and
     `RuntimeError` inside an atomic block. A deleted customer is not asked for.
     """
-    row = primary(Customer).get(pk=customer.pk)
+    row = mirror.asked_about().get(pk=customer.pk)
     if row.account or row.livemode is not conf.livemode():
         raise ValueError(
             f"{row.stripe_id} belongs to another account or mode than ENTITLEMENTS_STRIPE_API_KEY: "
@@ -137,193 +101,4 @@ def sync_customer(customer: Customer) -> Synced:
         )
     if row.deleted_at is not None:
         return Synced(applied=False)
-    fetch = Fetch(row.pk, row.stripe_id, row.version, row.hinted_at, began=timezone.now())
-    return run_fetch(fetch, Allowance(seconds=SYNC_SECONDS))
-
-
-def claim_next() -> Fetch | None:
-    """Take the customer whose fetch is first in the order of work, `None` if none is due."""
-    now = timezone.now()
-    claim = uuid.uuid4().hex
-    row = transactions.write(lambda: mirror.claim_next(livemode=conf.livemode(), claim=claim, now=now))
-    if row is None:
-        return None
-    return _claimed(row, claim, now)
-
-
-def claim_one(pk: int, *, unless_fetched_since: datetime) -> Fetch | None:
-    """Take this customer, due or not, and mark it. `None` if it was fetched since then, or another fetch has it."""
-    now = timezone.now()
-    claim = uuid.uuid4().hex
-    row = transactions.write(
-        lambda: mirror.claim_one(pk, claim=claim, now=now, unless_fetched_since=unless_fetched_since)
-    )
-    return None if row is None else _claimed(row, claim, now)
-
-
-def _claimed(row: Customer, claim: str, now: datetime) -> Fetch:
-    return Fetch(row.pk, row.stripe_id, row.version, row.hinted_at, now, claim, row.next_fetch_at)
-
-
-def run_fetch(fetch: Fetch, allowance: Allowance) -> Synced:
-    """Ask Stripe, within the allowance, and apply the answer unless the customer moved on meanwhile.
-
-    After the commit the site's function is asked whose a customer is that is still nobody's. Raises what
-    `sync_customer` raises. After an error a claimed customer has its time back; one that was asked about in vain waits,
-    longer each time, so that others come before it.
-    """
-    transactions.refuse_open_transaction("Fetching a customer's entitlements")
-    try:
-        told = _ask(fetch, allowance)
-        synced = transactions.write(lambda: _apply(fetch, told))
-    except Exception as error:  # of whatever kind: the claim is given back
-        if fetch.claim:
-            longest = _longest_wait(error)
-            transactions.write(lambda: _give_back(fetch, longest=longest))
-        raise
-    # An answer that was dropped said who the customer is, too: the row still has who it was.
-    if synced.applied and isinstance(told, _Known) and told.details and (function := conf.subscriber_for_customer()):
-        for customer in primary(Customer).filter(pk=fetch.pk, subscriber=None, deleted_at=None):
-            _link_as_the_site_says(customer, function)
-    if synced.changed:
-        logger.info("Fetched %s: %d granted, %d revoked.", fetch.stripe_id, len(synced.granted), len(synced.revoked))
-    return synced
-
-
-@dataclass(frozen=True)
-class _Known:
-    """Stripe knows the customer: its full list, and who it is, if that was asked."""
-
-    listing: stripe_reads.Listing[Grant]
-    details: CustomerDetails | None = None
-
-
-@dataclass(frozen=True)
-class _Deleted:
-    """Stripe knows the customer as deleted."""
-
-
-@dataclass(frozen=True)
-class _Unknown:
-    """Stripe does not know the customer, in this account and mode."""
-
-
-_Told = _Known | _Deleted | _Unknown
-
-
-def _ask(fetch: Fetch, allowance: Allowance) -> _Told:
-    """The whole truth. Nothing is taken away before Stripe has said that it knows the customer."""
-    try:
-        listing = stripe_reads.list_active_entitlements(fetch.stripe_id, allowance)
-    except stripe_client.NoSuchObject:
-        listing = None
-    rows = primary(ActiveEntitlement).filter(customer_id=fetch.pk)
-    if listing and (listing.rows or not rows.exists()) and not _is_to_be_linked(fetch):
-        return _Known(listing)
-    try:
-        customer = stripe_reads.retrieve_customer(fetch.stripe_id, allowance)
-    except stripe_client.NoSuchObject:
-        return _Unknown()
-    if customer.details.deleted:
-        return _Deleted()
-    return _Known(listing or stripe_reads.Listing(rows=(), window=customer.window), customer.details)
-
-
-def _is_to_be_linked(fetch: Fetch) -> bool:
-    if conf.subscriber_for_customer() is None:
-        return False
-    return primary(Customer).filter(pk=fetch.pk, subscriber=None).exists()
-
-
-def _link_as_the_site_says(customer: Customer, function: Callable[[Customer], Any]) -> None:
-    """Ask the site's function whose customer this is. What goes wrong is logged: the next event asks again."""
-    try:
-        subscriber = function(customer)
-        if subscriber is not None:
-            linking.link(subscriber, customer.stripe_id, livemode=customer.livemode)
-    except (AlreadyLinked, CustomerDeleted) as error:  # somebody else was quicker
-        logger.info("Not linked: %s", error)
-    except Exception:  # the site's code may raise anything, and what was fetched stands
-        logger.exception("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER failed for %s.", customer.stripe_id)
-
-
-def _apply(fetch: Fetch, told: _Told) -> Synced:
-    now = timezone.now()
-    customer = mirror.lock(fetch.pk)
-    if customer is None or customer.deleted_at is not None:
-        return Synced(applied=False)
-    customer.claim = ""
-    if customer.version != fetch.version:
-        logger.info("Discarded a fetch of %s: another state was applied meanwhile.", fetch.stripe_id)
-        customer.schedule = windows.overtaken(customer.schedule, now=now)
-        mirror.save_schedule(customer)
-        return Synced(applied=False)
-    if isinstance(told, _Known) and told.details:
-        mirror.save_details(customer, told.details)
-    holding = _holding(customer, told, now=now)
-    customer.fetched_at = now
-    customer.fetch_failures = 0
-    keys = mirror.save([customer], [holding])[customer.pk]
-    if not isinstance(told, _Deleted):
-        customer.schedule = _next_schedule(customer, fetch, changed=bool(keys), now=now)
-        mirror.save_schedule(customer)
-    return Synced(applied=True, known=not isinstance(told, _Unknown), granted=keys.gained, revoked=keys.lost)
-
-
-def _holding(customer: Customer, told: _Told, *, now: datetime) -> Holding:
-    if isinstance(told, _Deleted):
-        return mirror.delete(customer, now=now, cause=Cause.FETCH)
-    if isinstance(told, _Unknown):
-        logger.error("Stripe does not know %s in this account and mode.", customer.stripe_id)
-        customer.missing_since = customer.missing_since or now
-        return Holding(customer, (), Cause.FETCH, confirmed_stay=True)
-    customer.missing_since = None
-    customer.window = windows.raised(customer.window, told.listing.window)
-    return Holding(customer, told.listing.rows, Cause.FETCH, confirmed_at=now)
-
-
-def _next_schedule(customer: Customer, fetch: Fetch, *, changed: bool, now: datetime) -> windows.Schedule:
-    every = conf.confirm_every()
-    if customer.missing_since is not None:
-        return windows.missing(
-            customer.schedule, missing_for=now - customer.missing_since, now=now, confirm_every=every
-        )
-    return windows.fetched(
-        customer.schedule,
-        hinted_at_start=fetch.hinted_at,
-        began=fetch.began,
-        now=now,
-        changed=changed,
-        confirm_after=every * random.uniform(0.9, 1),
-    )
-
-
-def _longest_wait(error: Exception) -> timedelta | None:
-    """How long a customer may have to wait after this error; `None` if it was not even asked about.
-
-    A server error, or an answer that cannot be used, may be about this customer alone. Silence is more likely an
-    outage, after which nobody should wait long, but it too must not keep one customer first for ever.
-    """
-    if isinstance(error, Stopped | Exhausted) or (isinstance(error, StripeUnavailable) and error.status == 429):
-        return None
-    return windows.LEASE if isinstance(error, stripe_client.NoAnswer) else windows.LONGEST_WAIT
-
-
-def _give_back(fetch: Fetch, *, longest: timedelta | None) -> None:
-    """Undo a claim that is still ours."""
-    customer = mirror.lock(fetch.pk)
-    if customer is None or customer.deleted_at is not None or customer.claim != fetch.claim:
-        return
-    if longest is None:
-        customer.claim = ""
-        customer.next_fetch_at = fetch.planned_at
-    else:
-        customer.fetch_failures = min(customer.fetch_failures + 1, 100)
-        customer.schedule = windows.failed(
-            customer.schedule,
-            hinted_at_start=fetch.hinted_at,
-            failures=customer.fetch_failures,
-            longest=longest,
-            now=timezone.now(),
-        )
-    mirror.save_schedule(customer)
+    return fetches.run(fetches.of(row), Allowance(seconds=SYNC_SECONDS))

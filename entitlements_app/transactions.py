@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from django.db import OperationalError, connections, models, router, transaction
@@ -70,10 +70,21 @@ def _is_transient(error: OperationalError) -> bool:
     return sqlstate in _TRANSIENT_SQLSTATES or "locked" in str(error)
 
 
-def lock_or_skip(rows: models.QuerySet[_M]) -> models.QuerySet[_M]:
+def lock_or_skip(rows: models.QuerySet[_M], *, of: tuple[str, ...] = ()) -> models.QuerySet[_M]:
     """Lock rows, leaving out those that another transaction holds, where the database can."""
     skip = connections[alias()].features.has_select_for_update_skip_locked
-    return rows.select_for_update(skip_locked=skip)
+    return rows.select_for_update(skip_locked=skip, of=of)
+
+
+def rewrite(model: type[_M], rows: Sequence[_M], fields: Collection[str]) -> None:
+    """Write these fields of rows that are there and locked, in one statement whose cost grows with the rows alone.
+
+    Django's `bulk_update` asks the database to look for each row in each of its fields' long CASE.
+    """
+    if not rows:
+        return
+    targets = ["pk"] if connections[alias()].features.supports_update_conflicts_with_target else None
+    primary(model).bulk_create(rows, update_conflicts=True, unique_fields=targets, update_fields=fields)
 
 
 def refuse_open_transaction(what: str) -> None:

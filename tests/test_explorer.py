@@ -20,10 +20,11 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from entitlements_app import inbox, reconcile, stripe_client, sync, transactions
+from entitlements_app import fetches, inbox, mirror, reconcile, stripe_client
 from entitlements_app.access import get_entitlements
 from entitlements_app.budget import Allowance, Stopped
 from entitlements_app.exceptions import CustomerDeleted, StripeRefused, StripeUnavailable
+from entitlements_app.fetches import Fetch
 from entitlements_app.linking import link, unlink
 from entitlements_app.models import ActiveEntitlement, Customer, EntitlementChange, SubscriberState, WebhookEvent
 from entitlements_app.stripe_objects import parse_event
@@ -52,7 +53,7 @@ class Account:
 
 @dataclass
 class InFlight:
-    fetch: sync.Fetch
+    fetch: Fetch
     answer: Any = None
     held: set[str] = field(default_factory=set)
 
@@ -194,25 +195,21 @@ class Walk:
 
     def worker_claims(self) -> None:
         if len(self.in_flight) < 3:
-            for fetch in filter(None, [sync.claim_next() for _ in range(self.chance.randint(1, 2))]):
-                self.in_flight.append(InFlight(fetch))
+            self.in_flight += map(InFlight, fetches.claim_wave(self.chance.randint(1, 2)))
 
     def staff_asks(self) -> None:
-        for row in Customer.objects.filter(stripe_id=self._anyone()[0], deleted_at=None):
-            fetch = sync.Fetch(row.pk, row.stripe_id, row.version, row.hinted_at, began=timezone.now())
-            self.in_flight.append(InFlight(fetch))
+        for row in mirror.asked_about().filter(stripe_id=self._anyone()[0], deleted_at=None):
+            self.in_flight.append(InFlight(fetches.of(row)))
 
     def stripe_answers(self) -> None:
         asked = [item for item in self.in_flight if item.answer is None]
         if asked:
             item = self.chance.choice(asked)
             try:
-                item.answer = sync._ask(item.fetch, Allowance(seconds=9))
+                item.answer = fetches.ask(item.fetch, Allowance(seconds=9))
             except (StripeUnavailable, StripeRefused) as error:
                 self.in_flight.remove(item)
-                if item.fetch.claim:
-                    longest = sync._longest_wait(error)
-                    transactions.write(lambda: sync._give_back(item.fetch, longest=longest))
+                fetches.give_back(item.fetch, error)
 
     def answer_arrives(self) -> None:
         answered = [item for item in self.in_flight if item.answer is not None]
@@ -220,7 +217,7 @@ class Walk:
             item = self.chance.choice(answered)
             self.in_flight.remove(item)
             before = _grants(item.fetch)
-            transactions.write(lambda: sync._apply(item.fetch, item.answer))
+            fetches.apply([(item.fetch, item.answer)])
             assert before == item.held or before == _grants(item.fetch), "it undid what came after its question"
 
     def worker_dies(self) -> None:
@@ -314,7 +311,7 @@ def test_whatever_happens_what_we_were_told_is_true_in_the_end(seed: int, clock:
         raise
 
 
-def _grants(fetch: sync.Fetch) -> set[str]:
+def _grants(fetch: Fetch) -> set[str]:
     """What its customer holds, by ids: here each answer and each event has its own."""
     return set(ActiveEntitlement.objects.filter(customer_id=fetch.pk).values_list("stripe_id", flat=True))
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from entitlements_app import sync
+from entitlements_app import fetches
 from entitlements_app.access import get_entitlements
 from entitlements_app.linking import link, unlink
 from entitlements_app.models import Customer, EntitlementChange, SubscriberState, WebhookEvent
@@ -263,8 +263,8 @@ def test_no_two_workers_claim_the_same_customer() -> None:
     claimed: list[int] = []
 
     def claim() -> None:
-        while fetch := sync.claim_next():
-            claimed.append(fetch.pk)
+        while wave := fetches.claim_wave(2):
+            claimed.extend(fetch.pk for fetch in wave)
 
     meeting_at("customer", *[claim] * 4)
     assert sorted(claimed) == sorted(Customer.objects.values_list("pk", flat=True))

@@ -14,6 +14,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
+from entitlements_app import fetches
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.linking import link
 from entitlements_app.models import AccountState, ActiveEntitlement, Customer, WebhookEvent
@@ -50,6 +51,11 @@ def not_due(stripe_id: str) -> None:
     Customer.objects.filter(stripe_id=stripe_id).update(
         hinted_at=None, urgent=False, next_fetch_at=timezone.now() + timedelta(days=1)
     )
+
+
+def one_at_a_time(settings: Any) -> None:
+    """More than the budget's slack lies between two calls."""
+    settings.ENTITLEMENTS_STRIPE_RATE = 4
 
 
 def in_seconds(stripe_id: str) -> float:
@@ -157,7 +163,8 @@ def test_confirmations_are_spread_over_the_last_tenth_of_their_time(shop: Shop, 
     assert 9 - 0.01 < min(days) < max(days) <= 10
 
 
-def test_urgent_customers_are_fetched_first_then_the_longest_due(shop: Shop) -> None:
+def test_urgent_customers_are_fetched_first_then_the_longest_due(shop: Shop, settings: Any) -> None:
+    one_at_a_time(settings)
     now = timezone.now()
     order = []
     for minutes, urgent in ((1, False), (9, False), (5, True), (7, True)):
@@ -342,7 +349,10 @@ def another_due(shop: Shop) -> str:
     return stripe_id
 
 
-def test_a_customer_whose_answer_cannot_be_used_does_not_hold_up_the_others(shop: Shop, cus: str) -> None:
+def test_a_customer_whose_answer_cannot_be_used_does_not_hold_up_the_others(
+    shop: Shop, cus: str, settings: Any
+) -> None:
+    one_at_a_time(settings)
     other = another_due(shop)
     shop.stripe.fail_requests(409, path=LIST)
     assert "1 answered, 1 of them changed something, 1 failed" in run()
@@ -350,7 +360,8 @@ def test_a_customer_whose_answer_cannot_be_used_does_not_hold_up_the_others(shop
     assert 50 < in_seconds(cus) <= 60
 
 
-def test_a_call_that_stripe_refuses_is_not_repeated_at_once(shop: Shop, cus: str) -> None:
+def test_a_call_that_stripe_refuses_is_not_repeated_at_once(shop: Shop, cus: str, settings: Any) -> None:
+    one_at_a_time(settings)
     other = another_due(shop)
     shop.stripe.fail_requests(400, path=LIST)
     assert "1 answered, 1 of them changed something, 1 failed" in run()
@@ -358,7 +369,8 @@ def test_a_call_that_stripe_refuses_is_not_repeated_at_once(shop: Shop, cus: str
     assert 50 < in_seconds(cus) <= 60
 
 
-def test_after_a_lost_connection_another_customer_is_first(shop: Shop, cus: str) -> None:
+def test_after_a_lost_connection_another_customer_is_first(shop: Shop, cus: str, settings: Any) -> None:
+    one_at_a_time(settings)
     other = another_due(shop)
     shop.stripe.drop_connections()
     assert "ended early" in run()
@@ -368,7 +380,8 @@ def test_after_a_lost_connection_another_customer_is_first(shop: Shop, cus: str)
     assert 50 < in_seconds(cus) <= 60
 
 
-def test_by_hand_one_customer_s_server_error_does_not_hold_up_the_others(shop: Shop, cus: str) -> None:
+def test_by_hand_one_customer_s_server_error_does_not_hold_up_the_others(shop: Shop, cus: str, settings: Any) -> None:
+    one_at_a_time(settings)
     other = another_due(shop)
     shop.stripe.fail_requests(500)
     with pytest.raises(CommandError):
@@ -469,10 +482,8 @@ def test_a_claimed_customer_is_left_to_its_worker(shop: Shop, cus: str) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_that_died_is_replaced_after_its_lease(shop: Shop, cus: str) -> None:
-    from entitlements_app import sync
-
     settle(cus)
-    assert sync.claim_next() is not None
+    assert len(fetches.claim_wave(5)) == 1
     assert 290 < in_seconds(cus) <= 300
     Customer.objects.update(next_fetch_at=timezone.now())
     assert "1 answered" in run()

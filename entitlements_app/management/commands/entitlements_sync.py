@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlements_app import conf, reconcile, sync
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
+from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.models import Customer
 from entitlements_app.transactions import alias
 
@@ -38,7 +39,8 @@ class Command(BaseCommand):
             self._sync_customers(customer)
 
     def _sync_marked(self) -> None:
-        report = reconcile.fetch_marked()
+        report = FetchReport()
+        reconcile.fetch_marked(report)
         self.stdout.write(report.as_line())
         if report.problem or report.failed:
             raise CommandError(report.problem or "Some customers could not be fetched; see the log.")
