@@ -90,6 +90,11 @@ def fetch_all(report: FetchReport, *, since: datetime, dry: bool = False) -> Non
     fetch_pool.run(_Walk(_pks(unfetched(since))).take, report, seconds=inf, patience=IN_A_ROW, dry=dry)
 
 
+def fetch_these(pks: Sequence[int], report: FetchReport, *, dry: bool = False) -> None:
+    """Fetch each of these customers once."""
+    fetch_pool.run(_Walk(pks).take, report, seconds=inf, patience=IN_A_ROW, dry=dry)
+
+
 def marked() -> CustomerQuerySet:
     """Customers of whom there was news that no fetch has settled yet."""
     return _customers().marked()

@@ -6,7 +6,7 @@ LEASE is taken for dead.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
@@ -42,6 +42,16 @@ def start_if_due(kind: Kind, *, every: timedelta) -> SyncRun | None:
     if _runs(kind).filter(finished_at__gt=now - RETRY).exists():
         return None
     return start(kind)
+
+
+def interrupted_since(kind: Kind, *, within: timedelta) -> datetime | None:
+    """When the first run began of those that have failed, or were killed, since the last that succeeded."""
+    earlier = _runs(kind).filter(started_at__gt=timezone.now() - within)
+    succeeded = earlier.filter(finished_at__isnull=False, error="").order_by("-started_at").first()
+    if succeeded is not None:
+        earlier = earlier.filter(started_at__gt=succeeded.started_at)
+    first = earlier.order_by("started_at").first()
+    return first.started_at if first else None
 
 
 def count(run: SyncRun, *, done: int = 0, changed: int = 0, failed: int = 0, calls: int = 0) -> None:

@@ -67,6 +67,13 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    def popen(self, *args: str) -> subprocess.Popen[bytes]:
+        """Start a management command in a process of its own."""
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(
+            [sys.executable, "-m", "django", *args], env=self._env, cwd=ROOT, stdout=quiet, stderr=quiet
+        )
+
     def command(self, *args: str) -> str:
         """Run a management command in a process of its own."""
         done = subprocess.run(

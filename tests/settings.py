@@ -117,6 +117,8 @@ if "TEST_SERVER_CACHE" in os.environ:  # of a server that a test starts
 ENTITLEMENTS_WEBHOOK_SECRETS = ["whsec_fixture_not_a_real_secret_000001"]
 ENTITLEMENTS_STRIPE_API_KEY = os.environ.get("TEST_SERVER_API_KEY")
 ENTITLEMENTS_STRIPE_API_BASE = os.environ.get("TEST_SERVER_API_BASE")
+if "TEST_SERVER_RATE" in os.environ:
+    ENTITLEMENTS_STRIPE_RATE = float(os.environ["TEST_SERVER_RATE"])
 if SUBSCRIBER == "organisation":
     ENTITLEMENTS_SUBSCRIBER_MODEL = "testapp.Organisation"
     ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = "tests.testapp.views.organisation_of"

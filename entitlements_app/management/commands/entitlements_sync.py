@@ -1,19 +1,31 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 
-from entitlements_app import conf, reconcile, sync
+from entitlements_app import conf, reconcile, runs, sync
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.fetch_pool import FetchReport
+from entitlements_app.fetches import Fetch
+from entitlements_app.management.progress import Progress, in_words
 from entitlements_app.models import Customer
+from entitlements_app.sync import Synced
 from entitlements_app.transactions import alias
+
+RESUMABLE = timedelta(days=7)
 
 
 class Command(BaseCommand):
-    help = "Ask Stripe now what customers are entitled to, and make the local copy equal to it."
+    help = (
+        "Ask Stripe now what customers are entitled to, and make the local copy equal to it. Says before it starts how "
+        "many calls that takes, and how long. Calls are made no faster than ENTITLEMENTS_STRIPE_RATE, together with "
+        "everything else that calls. With --verbosity 2 each customer is told, not only those that changed."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
@@ -23,36 +35,101 @@ class Command(BaseCommand):
             action="store_true",
             help="All customers of whom there was news that no fetch has settled yet.",
         )
+        which.add_argument(
+            "--all",
+            action="store_true",
+            help="All customers. Goes on where an earlier run was interrupted in the last seven days.",
+        )
+        parser.add_argument("--restart", action="store_true", help="With --all: begin anew instead.")
+        parser.add_argument("--dry-run", action="store_true", help="Ask Stripe, tell what would change, write nothing.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._verbosity = options["verbosity"]
+        self._is_dry = options["dry_run"]
+        if options["restart"] and not options["all"]:
+            raise CommandError("--restart goes with --all.")
         try:
-            self._sync(**options)
+            conf.check()
+            if conf.stripe_api_key() is None:
+                raise CommandError("ENTITLEMENTS_STRIPE_API_KEY is not set, so Stripe cannot be asked.")
+            self._sync(options)
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
 
-    def _sync(self, *, marked: bool, customer: list[str] | None, **options: Any) -> None:
-        if conf.stripe_api_key() is None:
-            raise CommandError("ENTITLEMENTS_STRIPE_API_KEY is not set, so Stripe cannot be asked.")
-        if marked or customer is None:
-            self._sync_marked()
+    def _sync(self, options: dict[str, Any]) -> None:
+        if options["all"]:
+            self._sync_all(restart=options["restart"])
+        elif options["marked"]:
+            self._sync_many(reconcile.marked().count(), reconcile.fetch_marked)
         else:
-            self._sync_customers(customer)
+            self._sync_customers(options["customer"])
 
-    def _sync_marked(self) -> None:
-        report = FetchReport()
-        reconcile.fetch_marked(report)
-        self.stdout.write(report.as_line())
+    def _sync_all(self, *, restart: bool) -> None:
+        now = timezone.now()
+        since = (None if restart else runs.interrupted_since(runs.Kind.ALL, within=RESUMABLE)) or now
+        if since != now:
+            local = timezone.localtime(since) if timezone.is_aware(since) else since
+            self._say(f"Going on with the run of {local:%Y-%m-%d %H:%M}; --restart begins anew.")
+        total = reconcile.unfetched(since).count()
+
+        def fetch(report: FetchReport, *, dry: bool) -> None:
+            reconcile.fetch_all(report, since=since, dry=dry)
+
+        if self._is_dry:
+            self._sync_many(total, fetch)
+            return
+        run = runs.start(runs.Kind.ALL, total=total)
+        if run is None:
+            raise CommandError(
+                "Another run of --all is at work, or was killed less than five minutes ago: "
+                "manage.py entitlements_status tells."
+            )
+        try:
+            report = self._sync_many(total, fetch, save=lambda done: runs.count(run, done=done))
+        except BaseException as error:  # an interrupt, too, is to be told
+            runs.finish(run, error=str(error) or type(error).__name__)
+            raise
+        runs.count(run, changed=report.changed, failed=report.failed, calls=report.calls)
+        runs.finish(run)
+
+    def _sync_many(
+        self, total: int, fetch: Callable[..., None], *, save: Callable[[int], object] | None = None
+    ) -> FetchReport:
+        """Fetch with a progress bar. Raises `CommandError` if any customer could not be fetched."""
+        rate = conf.stripe_rate()
+        self._say(
+            f"{total:,} customer(s): about {total:,} call(s), at least {in_words(total / rate)} "
+            f"at {rate:g} a second (ENTITLEMENTS_STRIPE_RATE)."
+        )
+        with Progress(self.stderr, total, save=save) as progress:
+
+            def tell(fetch: Fetch, synced: Synced) -> None:
+                if self._verbosity > 1 or (self._verbosity and (synced.changed or not synced.known)):
+                    progress.interrupt()
+                    self.stdout.write(f"{fetch.stripe_id}: {self._told(synced)}")
+                progress.step()
+
+            report = FetchReport(on_answer=tell)
+            fetch(report, dry=self._is_dry)
+        self._say(report.as_line())
+        if self._is_dry:
+            self._say("Nothing was written.")
         if report.problem or report.failed:
             raise CommandError(report.problem or "Some customers could not be fetched; see the log.")
+        return report
 
     def _sync_customers(self, stripe_ids: list[str]) -> None:
         customers = self._known(stripe_ids)
+        if self._is_dry:
+            pks = [customer.pk for customer in customers]
+            self._sync_many(len(pks), lambda report, dry: reconcile.fetch_these(pks, report, dry=dry))
+            return
         for customer in customers:
             try:
                 synced = sync.sync_customer(customer)
             except (StripeUnavailable, StripeRefused) as error:
                 raise CommandError(f"{customer.stripe_id}: {error}") from error
-            self.stdout.write(f"{customer.stripe_id}: {_told(synced)}")
+            self.stdout.write(f"{customer.stripe_id}: {self._told(synced)}")
 
     def _known(self, stripe_ids: list[str]) -> list[Customer]:
         mode = "live" if conf.livemode() else "test"
@@ -66,13 +143,18 @@ class Command(BaseCommand):
             )
         return [rows[stripe_id] for stripe_id in dict.fromkeys(stripe_ids)]
 
+    def _say(self, line: str) -> None:
+        if self._verbosity:
+            self.stdout.write(line)
 
-def _told(synced: sync.Synced) -> str:
-    if not synced.applied:
-        return "nothing to apply: it is deleted, or newer news came while Stripe was asked"
-    if not synced.known:
-        return "Stripe does not know it in this account and mode; what a fetch had confirmed before is kept"
-    if not synced.changed:
-        return "no change"
-    signs = [f"+{key}" for key in sorted(synced.granted)] + [f"-{key}" for key in sorted(synced.revoked)]
-    return " ".join(signs)
+    def _told(self, synced: Synced) -> str:
+        if not synced.applied:
+            return "nothing to apply: it is deleted, or newer news came while Stripe was asked"
+        if not synced.known:
+            return "Stripe does not know it in this account and mode; what a fetch had confirmed before is kept"
+        if not synced.changed:
+            return "no change"
+        signs = [f"+{key}" for key in sorted(synced.granted)] + [f"-{key}" for key in sorted(synced.revoked)]
+        causes = sorted({cause.label for cause in synced.drift.values()})
+        told = f" (no event had told: {', '.join(map(str, causes))})" if causes else ""
+        return " ".join(signs) + told
