@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 from django.db.models import Case, DateTimeField, ExpressionWrapper, F, Q, QuerySet, When
 from django.db.models.functions import Coalesce, Greatest, Now
@@ -70,6 +71,11 @@ class Allowance:
     def seconds_left(self) -> float:
         return self._deadline - time.monotonic()
 
+    @property
+    def longest_call(self) -> float:
+        """How many seconds a call that begins now may take."""
+        return self.seconds_left
+
     def prepay(self) -> bool:
         """Take the first call now, if there is one now. Raises `Stopped` while calls are stopped."""
         if not self._prepaid and _take():
@@ -98,7 +104,10 @@ class Allowance:
 
 
 class SharedAllowance(Allowance):
-    """An allowance of many threads that make calls. One other thread, which alone asks the database, hands them out."""
+    """An allowance of many threads that make calls. One other thread, which alone asks the database, hands them out.
+
+    A call that has begun in time may end later: cut short, it would look as if Stripe were silent.
+    """
 
     def __init__(self, *, seconds: float) -> None:
         super().__init__(seconds=seconds)
@@ -106,6 +115,10 @@ class SharedAllowance(Allowance):
         self._free = self._waiting = 0
         self._closed = False
         self._next_look = 0.0
+
+    @property
+    def longest_call(self) -> float:
+        return inf
 
     def take(self) -> None:
         with self._changed:

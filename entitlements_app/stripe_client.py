@@ -83,9 +83,9 @@ def get(path: str, params: dict[str, Any], allowance: Allowance) -> Answer:
     if conf.stripe_api_key() is None:
         raise StripeRefused("ENTITLEMENTS_STRIPE_API_KEY is not set, so Stripe cannot be asked.")
     allowance.take()
-    if allowance.seconds_left <= 0:
+    if allowance.longest_call <= 0:
         raise budget.Exhausted("There was no time left to ask Stripe.")
-    client = _client(_timeouts(allowance.seconds_left))
+    client = _client(_timeouts(allowance.longest_call))
     began = time.monotonic()
     try:
         answer: Any = client.raw_request("get", path, **params)
