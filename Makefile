@@ -18,7 +18,7 @@ PYTEST := pytest -q -n auto --dist worksteal
 NONE_OF_ARGS_HERE := { [ $$? -eq $(if $(strip $(ARGS)),5,0) ] && [ $$passed -gt 0 ]; }
 
 # What a shell has set for another project is not for this one.
-unexport DJANGO_SETTINGS_MODULE PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport DJANGO_SETTINGS_MODULE PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
 
 # Only a Python that was asked for, or is about to make the environment, has to be new enough.
 define CHECK_PYTHON

@@ -20,7 +20,10 @@ from tests.shop import Shop
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once]  # about Stripe, not about databases
 
-ANSWERS = [(name, answer) for name, switch in SWITCHES.items() for answer in switch.answers] + [
+# The first answer of each is the one taken anyway: the first test has them all.
+ANSWERS = [("missing_customer", "400")]
+ANSWERS += [(name, answer) for name, switch in SWITCHES.items() for answer in switch.answers[1:]]
+ANSWERS += [
     ("granting", {"active", "trialing"}),
     ("granting", {"active", "trialing", "past_due", "unpaid", "incomplete", "paused"}),
 ]

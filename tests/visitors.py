@@ -14,6 +14,7 @@ from django.test import AsyncClient, Client
 from entitlements_app.linking import link
 from tests.delivery import deliver, summary
 from tests.rows import make_subscriber, visitor_of
+from tests.testapp.gates import SAYING
 
 
 def subscriber_with(*keys: str) -> Any:
@@ -89,6 +90,22 @@ class Async:
         if user:
             client.force_login(user)
         return async_to_sync(client.get)(path, headers=headers)
+
+
+def said(opens: bool) -> dict[str, str]:
+    """What each page that asks shows to whom it opens, or does not."""
+    return {
+        gate: ("closed no, open" if opens else "closed")
+        if gate.endswith("/block-alone/")
+        else ("open" if opens else "closed")
+        for gate in SAYING
+    }
+
+
+def passed(response: HttpResponse) -> bool:
+    """Whether a page that asks for a permission let its visitor through; anything but yes or no is an error."""
+    assert (response.status_code, response.content) in [(200, b"open"), (200, b"closed"), (403, response.content)]
+    return response.content == b"open"
 
 
 over_both = pytest.mark.parametrize("served_by", [Sync(), Async()], ids=["WSGI", "ASGI"])
