@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
-from django.db.models import Model
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
+from . import inbox
 from .models import ActiveEntitlement, Customer, EntitlementChange, EntitlementOverride, Feature, WebhookEvent
 
 if TYPE_CHECKING:
@@ -99,6 +101,31 @@ class WebhookEventAdmin(ReadOnlyAdmin):
     list_filter = ("status", "livemode")
     search_fields = ("stripe_id", "customer_stripe_id")
     ordering = ("-pk",)
+    actions = ("replay",)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        """That of changing events, which is good for nothing else."""
+        return request.user.has_perm("entitlements_app.change_webhookevent")
+
+    @admin.action(description=_("Try failed events again"), permissions=["replay"])
+    def replay(self, request: HttpRequest, events: QuerySet[WebhookEvent]) -> None:
+        tried = refused = 0
+        for event in events.order_by("pk"):
+            try:
+                inbox.replay(event)
+                tried += 1
+            except ValueError:
+                refused += 1
+        if tried:
+            text = ngettext("%d event is tried again.", "%d events are tried again.", tried)
+            self.message_user(request, text % tried, messages.SUCCESS)
+        if refused:
+            text = ngettext(
+                "%d event has not failed, or names no customer.",
+                "%d events have not failed, or name no customer.",
+                refused,
+            )
+            self.message_user(request, text % refused, messages.WARNING)
 
     @admin.display(description=_("created by Stripe (UTC)"), ordering="created")
     def created_by_stripe(self, event: WebhookEvent) -> str:

@@ -27,6 +27,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary, ref
 
 from django.core.cache import BaseCache, caches
+from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections, transaction
 
 from . import conf
@@ -84,6 +85,42 @@ def invalidate(subscriber_ids: Collection[Any], *, livemode: bool | None = None)
         invalidation = _Invalidation(frozenset(subscriber_ids), modes)
         _here.invalidations.add(ref(invalidation, _here.invalidations.discard))
         transaction.on_commit(invalidation, using=alias())
+
+
+# Flags
+
+
+def raise_flag(name: str, *, seconds: float) -> bool:
+    """Whether the flag was down. It always is where it cannot be kept: no cache, one that fails, one of one process."""
+    cache = _of_flags()
+    if cache is None:
+        return True
+    try:
+        # A client of Memcached that cannot reach it says no, too.
+        return cache.add(_flag_key(name), "1", timeout=seconds) or cache.get(_flag_key(name)) is None
+    except Exception as error:  # noqa: BLE001  (of whatever kind the backend's are)
+        _down.tell(error)
+        return True
+
+
+def lower_flag(name: str) -> None:
+    """If the cache fails, the flag ends by itself."""
+    cache = _of_flags()
+    if cache is not None:
+        try:
+            cache.delete(_flag_key(name))
+        except Exception as error:  # noqa: BLE001  (of whatever kind the backend's are)
+            _down.tell(error)
+
+
+def _of_flags() -> BaseCache | None:
+    settings = conf.of_gates()
+    cache = caches[settings.cache] if settings.cache else None
+    return None if isinstance(cache, LocMemCache) else cache  # where another process could never lower it
+
+
+def _flag_key(name: str) -> str:
+    return f"entitlements:{name}:{'live' if conf.of_gates().livemode else 'test'}"
 
 
 # In the process

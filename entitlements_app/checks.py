@@ -15,6 +15,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Django's own name)
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from . import conf
 from .subscribers import get_subscriber_model
@@ -34,13 +35,14 @@ _MALFORMED: tuple[tuple[str, Callable[[], object], str], ...] = (
     ("E015", conf.cache, "Name an alias in CACHES, or leave it out, for no cache."),
     ("E016", conf.cache_seconds, "Leave it out, for 300."),
     ("E017", conf.local_seconds, "Leave it out, for 0."),
+    ("E018", conf.webhook_processing, 'Leave it out, for "inline".'),
 )
 
 _OF_ONE_PROCESS = ("django.core.cache.backends.locmem.", "django.core.cache.backends.dummy.")
 
 
 def check_settings(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
-    return [*_malformed(), *_misspelt(), *_no_subscriber(), *_cache_of_one_process()]
+    return [*_malformed(), *_misspelt(), *_no_subscriber(), *_cache_of_one_process(), *_no_workers()]
 
 
 def check_credentials(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
@@ -91,6 +93,22 @@ def _cache_of_one_process() -> Iterator[CheckMessage]:
             hint="Use a cache that all processes share, such as Redis, or leave it out. For a site that has only one "
             "process, silence this.",
             id="entitlements_app.W012",
+        )
+
+
+def _no_workers() -> Iterator[CheckMessage]:
+    if _read(conf.webhook_processing) != "celery":
+        return
+    try:
+        wrong = None if import_string("entitlements_app.tasks.has_app")() else "no Celery app is set up in this process"
+    except ImportError:
+        wrong = "Celery cannot be imported"
+    if wrong:
+        yield Error(
+            f'ENTITLEMENTS_WEBHOOK_PROCESSING is "celery", and {wrong}: no worker would be woken.',
+            hint='pip install "django-stripe-entitlements[celery]", and import your Celery app in the __init__ of your '
+            "project, so that every process has it.",
+            id="entitlements_app.E019",
         )
 
 

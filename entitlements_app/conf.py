@@ -27,6 +27,7 @@ NAMES = (
     "ENTITLEMENTS_LIVEMODE",
     "ENTITLEMENTS_STRIPE_API_BASE",
     "ENTITLEMENTS_WEBHOOK_SECRETS",
+    "ENTITLEMENTS_WEBHOOK_PROCESSING",
     "ENTITLEMENTS_SUBSCRIBER_MODEL",
     "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST",
     "ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER",
@@ -128,6 +129,14 @@ def webhook_secrets() -> tuple[str, ...]:
             "with the endpoint."
         )
     return tuple(secret.strip() for secret in secrets)
+
+
+def webhook_processing() -> Literal["inline", "celery"]:
+    """Who does the work that news bring: the process that received them, or workers."""
+    processing = getattr(settings, "ENTITLEMENTS_WEBHOOK_PROCESSING", "inline")
+    if processing not in ("inline", "celery"):
+        raise ImproperlyConfigured('ENTITLEMENTS_WEBHOOK_PROCESSING must be "inline" or "celery".')
+    return cast(Literal["inline", "celery"], processing)
 
 
 def subscriber_model() -> str:
@@ -277,6 +286,7 @@ def confirm_every() -> timedelta:
 def check() -> None:
     """Read every setting that receiving and fetching need, so that a malformed one is told before any work."""
     webhook_secrets()
+    webhook_processing()
     livemode()
     stripe_api_base()
     stripe_rate()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 
+from django.db import transaction
 from django.utils import timezone
 
-from . import conf, sync, transactions
-from .models import WebhookEvent, WebhookEventQuerySet
+from . import conf, dispatch, sync, transactions
+from .models import Customer, WebhookEvent, WebhookEventQuerySet
 from .stripe_objects import CUSTOMER_DELETED, SUMMARY_UPDATED, Event, parse_summary
 from .sync import News, Payload
 from .transactions import alias, lock_or_skip, primary
@@ -26,7 +28,7 @@ Status = WebhookEvent.Status
 
 ATTEMPTS = 8
 OVERDUE_BATCH = 10
-BATCH = 100
+BATCH = 500
 ERROR_LENGTH = 1000
 
 
@@ -98,24 +100,47 @@ def _mark_customer(event: WebhookEvent) -> None:
     """What an event cannot tell, Stripe is asked for."""
     if event.customer_stripe_id:
         sync.apply_news([News(event.customer_stripe_id, urgent=True)], livemode=event.livemode)
+        _confirm_soon([event.customer_stripe_id], livemode=event.livemode)
+
+
+def replay(event: WebhookEvent) -> None:
+    """Try a failed event again, right after the commit: here, or by a worker if they do the work.
+
+    It is long past, so what it carries is not applied: a deletion counts, and everything else has Stripe asked. Raises
+    `ValueError` for an event that has not failed, or that names no customer.
+    """
+
+    def work() -> None:
+        row = _rows().select_for_update().get(pk=event.pk)
+        if row.status != Status.FAILED or not row.customer_stripe_id:
+            raise ValueError(f"{row} cannot be tried again: it has not failed, or names no customer.")
+        row.status, row.sent_at = Status.PENDING, None
+        row.attempts, row.error, row.next_attempt_at = 0, "", timezone.now() + backoff(1)
+        row.save(using=alias(), update_fields=["status", "sent_at", "attempts", "error", "next_attempt_at"])
+        if conf.webhook_processing() == "celery":
+            dispatch.wake_after_commit("process_events")
+        else:
+            transaction.on_commit(partial(process, row), using=alias(), robust=True)
+
+    transactions.write(work)
 
 
 def process(event: WebhookEvent) -> None:
     """Process one event, if it is still pending. How it ended stands in the row."""
     if event.status == Status.PENDING:
-        _process_batch([event.pk])
+        _process_batch(_rows().pending().filter(pk=event.pk))
 
 
 def process_overdue() -> int:
     """Take up to ten events whose processing failed or was cut off. Returns how many were taken."""
-    return _process_batch(_pks(_rows().overdue(timezone.now())[:OVERDUE_BATCH]))
+    return _process_batch(_rows().overdue(timezone.now())[:OVERDUE_BATCH])
 
 
 def process_due(*, deadline: float) -> int:
     """Process until nothing is due, or `deadline` (on `time.monotonic`) is past. Returns how many were taken."""
     total = taken = 0
     while time.monotonic() < deadline:
-        taken = _process_batch(_pks(_rows().due(timezone.now())[:BATCH]))
+        taken = _process_batch(_rows().due(timezone.now())[:BATCH])
         if not taken:
             break
         total += taken
@@ -126,16 +151,14 @@ def _rows() -> WebhookEventQuerySet:
     return WebhookEvent.objects.using(alias())
 
 
-def _pks(events: WebhookEventQuerySet) -> list[int]:
-    return list(events.values_list("pk", flat=True))
-
-
-def _process_batch(pks: Sequence[int]) -> int:
-    if not pks:
-        return 0
+def _process_batch(events: WebhookEventQuerySet) -> int:
+    """Take those of these events that no other worker holds, in one transaction. Returns how many were taken."""
+    pks: list[int] = []
     try:
-        return transactions.write(lambda: _apply(pks))
+        return transactions.write(lambda: _apply(events, pks))
     except Exception:  # of whatever kind: one bad event must not hold up the others
+        if not pks:
+            raise
         logger.exception("Processing %d webhook event(s) failed; trying one by one.", len(pks))
     for pk in pks:
         _process_alone(pk)
@@ -147,7 +170,7 @@ def _process_alone(pk: int) -> None:
     if not transactions.write(lambda: _count_attempt(pk)):
         return
     try:
-        transactions.write(lambda: _apply([pk]))
+        transactions.write(lambda: _apply(_rows().pending().filter(pk=pk), []))
     except Exception as error:  # of whatever kind: it is recorded on the event
         logger.exception("Processing webhook event %d failed.", pk)
         reason = f"{type(error).__name__}: {error}"[:ERROR_LENGTH].replace("\x00", "")
@@ -178,15 +201,29 @@ def _record_failure(pk: int, reason: str) -> WebhookEvent | None:
     return event if event.status == Status.FAILED else None
 
 
-def _apply(pks: Sequence[int]) -> int:
-    """Lock those still pending, pass on what they say, mark them. An event that another worker holds is left to it."""
-    events = list(lock_or_skip(_rows().pending().filter(pk__in=pks).order_by("pk")))
-    for livemode in {event.livemode for event in events}:
-        sync.apply_news(_news(event for event in events if event.livemode is livemode), livemode=livemode)
-    primary(WebhookEvent).filter(pk__in=[event.pk for event in events]).update(
+def _apply(events: WebhookEventQuerySet, pks: list[int]) -> int:
+    """Lock these events, pass on what they say, mark them. `pks` are then those that were taken.
+
+    Finding and locking is one statement, so that of two workers the second finds other rows.
+    """
+    taken = list(lock_or_skip(events))
+    pks[:] = [event.pk for event in taken]
+    for livemode in {event.livemode for event in taken}:
+        news = _news(event for event in taken if event.livemode is livemode)
+        sync.apply_news(news, livemode=livemode)
+        _confirm_soon([item.stripe_id for item in news], livemode=livemode)
+    primary(WebhookEvent).filter(pk__in=pks).update(
         status=Status.PROCESSED, processed_at=timezone.now(), next_attempt_at=None, error=""
     )
-    return len(events)
+    return len(taken)
+
+
+def _confirm_soon(stripe_ids: Collection[str], *, livemode: bool) -> None:
+    """If workers do the work, and one of these customers is urgent, wake one after the commit."""
+    if conf.webhook_processing() == "celery" and conf.stripe_api_key() is not None and livemode is conf.livemode():
+        customers = Customer.objects.using(alias()).in_mode(livemode)
+        if customers.filter(stripe_id__in=stripe_ids, urgent=True).exists():
+            dispatch.wake_after_commit("confirm_customers")
 
 
 def _news(events: Iterable[WebhookEvent]) -> list[News]:
@@ -206,11 +243,9 @@ def _news_of(stripe_id: str, events: Sequence[WebhookEvent]) -> News:
 
 def _newest_payload(summaries: Sequence[WebhookEvent]) -> Payload:
     newest = max(summaries, key=lambda event: event.created or 0)
+    sole_of_its_second = sum(event.created == newest.created for event in summaries) == 1
+    created = newest.created or 0
+    if newest.sent_at is None:  # never applied, so what it carries, which may be unreadable, is not read
+        return Payload(created, None, grants=(), complete=False, sole_of_its_second=sole_of_its_second)
     summary = parse_summary(newest.payload, livemode=newest.livemode)
-    return Payload(
-        created=newest.created or 0,
-        sent_at=newest.sent_at,
-        grants=summary.grants,
-        complete=summary.complete,
-        sole_of_its_second=sum(event.created == newest.created for event in summaries) == 1,
-    )
+    return Payload(created, newest.sent_at, summary.grants, summary.complete, sole_of_its_second)

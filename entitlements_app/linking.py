@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.models import Model
 from django.utils import timezone
 
-from . import cache, conf, mirror, provisioning, transactions
+from . import cache, conf, dispatch, mirror, provisioning, transactions
 from .exceptions import AlreadyLinked, CustomerDeleted
 from .models import Customer, SubscriberState
 from .stripe_objects import is_usable_id
@@ -39,6 +39,8 @@ def link(
         if customer.subscriber_id is not None and not move:
             raise AlreadyLinked(f"{stripe_id} is linked to another subscriber; move=True takes it over.")
         mirror.relink(customer, key, now=timezone.now())
+        if conf.webhook_processing() == "celery" and conf.stripe_api_key() is not None and not account:
+            dispatch.wake_after_commit("confirm_customers")
         return customer
 
     return transactions.write(work)

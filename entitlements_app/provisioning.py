@@ -1,7 +1,7 @@
 """Tell the site: deliver changes as signals, at least once, in order for each subscriber.
 
 The only module that marks a change delivered. It runs right after the commit that wrote a change, in the process that
-did, and again from `entitlements_run` for what is left.
+did or in a worker, and again from `entitlements_run` and beat for what is left.
 
     Note [One courier]
     Changes of a subscriber are delivered by one worker at a time: the one whose token stands in the subscriber's state
@@ -32,7 +32,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from . import cache, conf, transactions
+from . import cache, conf, dispatch, transactions
 from .models import EntitlementChange, EntitlementChangeQuerySet, SubscriberState
 from .signals import entitlement_granted, entitlement_revoked
 from .transactions import alias, lock_or_skip, primary
@@ -68,9 +68,12 @@ class DeliveryReport:
 def deliver_after_commit(subscriber_ids: Collection[Any], *, livemode: bool) -> None:
     """Once the open transaction has committed, deliver what these subscribers have waiting, for 5 s at most.
 
-    What a receiver raises reaches nobody but the log. What is left is for `deliver_due`.
+    What a receiver raises reaches nobody but the log. What is left is for `deliver_due`. If workers do the work, one is
+    woken instead, and no receiver runs here.
     """
-    if subscriber_ids:
+    if subscriber_ids and conf.webhook_processing() == "celery":
+        dispatch.wake_after_commit("deliver_changes")
+    elif subscriber_ids:
         answers = [(pk, livemode) for pk in sorted(subscriber_ids, key=str)]
         transaction.on_commit(lambda: _deliver_now(answers), using=alias(), robust=True)
 

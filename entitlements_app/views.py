@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from . import conf, inbox, reconcile, stripe_client, stripe_objects
+from . import conf, dispatch, inbox, reconcile, stripe_client, stripe_objects
 from .checkout_return import CheckoutReturnView
 from .models import WebhookEvent
 from .stripe_client import SignatureInvalid
@@ -86,6 +86,10 @@ def _plain(text: str, *, status: int) -> HttpResponse:
 
 
 def _follow_up(event: WebhookEvent) -> None:
+    if conf.webhook_processing() == "celery":
+        if event.status == WebhookEvent.Status.PENDING:
+            dispatch.wake("process_events")
+        return
     try:
         inbox.process(event)
         inbox.process_overdue()

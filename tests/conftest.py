@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
-from entitlements_app import cache, known_features
+from entitlements_app import cache, dispatch, known_features
 from entitlements_app.linking import link
 from entitlements_app.testing import StripeSimulator
 from tests import valkey
@@ -55,8 +55,13 @@ GROUPS = {
     ),
     # What a cache does depends on when transactions commit, not on whose answers it holds or on time zones.
     "cache": ("tests/test_cache.py",),
-    # Whoever the subscriber is, deliveries are refused and stored alike.
-    "deliveries": ("tests/test_webhooks.py", "tests/test_strange_answers.py", "tests/test_budget.py"),
+    # Whoever the subscriber is, deliveries are refused and stored alike, and a broker is as dead.
+    "deliveries": (
+        "tests/test_webhooks.py",
+        "tests/test_strange_answers.py",
+        "tests/test_budget.py",
+        "tests/test_dead_brokers.py",
+    ),
 }
 
 
@@ -102,6 +107,7 @@ def _only_where_locks_are(request: pytest.FixtureRequest) -> None:
 def _like_a_new_process() -> None:
     known_features.forget()
     cache.forget()
+    dispatch.forget()
 
 
 @pytest.fixture
@@ -126,3 +132,22 @@ def acme(db: None) -> Any:
 def shop(stripe: StripeSimulator) -> Shop:
     """The simulated Stripe with plans to subscribe to."""
     return Shop(stripe)
+
+
+@pytest.fixture
+def queue(settings: Any) -> Iterator[Any]:
+    """The site hands work to Celery over an empty broker, which is also its cache; a client to look into it."""
+    from redis import Redis
+
+    from tests.celery_app import app
+
+    settings.ENTITLEMENTS_STRIPE_API_KEY = "sk_test_1"
+    settings.ENTITLEMENTS_STRIPE_API_BASE = "http://127.0.0.1:1"
+    settings.ENTITLEMENTS_WEBHOOK_PROCESSING = "celery"
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": valkey.url()}}
+    settings.ENTITLEMENTS_CACHE = "default"
+    app.conf.broker_url = valkey.broker_url()
+    with Redis.from_url(valkey.url()) as client:
+        client.flushall()
+        client.config_resetstat()
+        yield client

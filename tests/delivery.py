@@ -10,6 +10,7 @@ from typing import Any
 from django.http import HttpResponse
 from django.test import Client
 
+from entitlements_app import inbox, stripe_objects
 from entitlements_app.testing import webhook_client
 from entitlements_app.testing.simulator import webhooks
 
@@ -44,6 +45,12 @@ def post(body: bytes, header: str | None, *, url: str = URL, client: Client | No
     headers = {} if header is None else {"Stripe-Signature": header}
     client = client or Client(enforce_csrf_checks=True, raise_request_exception=True)
     return client.post(url, data=body, content_type="application/json", headers=headers)
+
+
+def store_only(*events: dict[str, Any]) -> None:
+    """As when the process died after each commit."""
+    for event in events:
+        inbox.store(stripe_objects.parse_event(json.dumps(event)), sent_at=event["created"])
 
 
 def grants(*keys: str) -> list[dict[str, Any]]:

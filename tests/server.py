@@ -20,21 +20,24 @@ from example_project.free_ports import free_port
 ROOT = Path(__file__).parent.parent
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """For a process that joins the database of the test."""
+    return os.environ | {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "TEST_SERVER_DATABASE": str(connection.settings_dict["NAME"]),
+        "TEST_SERVER_POSTGRES": json.dumps(
+            {name: connection.settings_dict[name] for name in ("HOST", "PORT", "USER", "PASSWORD")}
+        ),
+        **variables,
+    }
+
+
 class Server:
     """Start it, kill it, start it again: it keeps its address."""
 
-    def __init__(self, stripe: StripeSimulator, **environment: str) -> None:
+    def __init__(self, stripe: StripeSimulator, **variables: str) -> None:
         self.port = free_port()
-        self._env = os.environ | {
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "TEST_SERVER_DATABASE": str(connection.settings_dict["NAME"]),
-            "TEST_SERVER_POSTGRES": json.dumps(
-                {name: connection.settings_dict[name] for name in ("HOST", "PORT", "USER", "PASSWORD")}
-            ),
-            "TEST_SERVER_API_KEY": stripe.api_key,
-            "TEST_SERVER_API_BASE": stripe.url,
-            **environment,
-        }
+        self._env = environment(TEST_SERVER_API_KEY=stripe.api_key, TEST_SERVER_API_BASE=stripe.url, **variables)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -114,6 +114,10 @@ if "TEST_SERVER_CACHE" in os.environ:  # of a server that a test starts
     ENTITLEMENTS_CACHE = "default"
     ENTITLEMENTS_LOCAL_SECONDS = float(os.environ.get("TEST_SERVER_LOCAL_SECONDS", "0"))
 
+if "TEST_SERVER_BROKER" in os.environ:  # of a worker that a test starts
+    CELERY_BROKER_URL = os.environ["TEST_SERVER_BROKER"]
+    ENTITLEMENTS_WEBHOOK_PROCESSING = "celery"
+
 ENTITLEMENTS_WEBHOOK_SECRETS = ["whsec_fixture_not_a_real_secret_000001"]
 ENTITLEMENTS_STRIPE_API_KEY = os.environ.get("TEST_SERVER_API_KEY")
 ENTITLEMENTS_STRIPE_API_BASE = os.environ.get("TEST_SERVER_API_BASE")

@@ -18,7 +18,7 @@ from entitlements_app.models import (
     WebhookEvent,
 )
 from entitlements_app.overrides import grant
-from tests.delivery import deliver, summary
+from tests.delivery import customer_deleted, deliver, summary
 from tests.rows import make_subscriber
 
 pytestmark = pytest.mark.django_db
@@ -83,6 +83,27 @@ def test_a_list_costs_the_same_for_many_rows(staff: Client, model: Any, django_a
         deliver(summary(f"cus_{number}", "sso", "audit"))
     with django_assert_max_num_queries(8):
         staff.get(url(model))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_failed_events_are_tried_again_by_who_may(staff: Client) -> None:
+    deliver(customer_deleted("cus_acme"))
+    WebhookEvent.objects.filter(type="customer.deleted").update(status="failed")
+    chosen = {"action": "replay", "_selected_action": list(WebhookEvent.objects.values_list("pk", flat=True))}
+    User.objects.get(username="support").user_permissions.remove(permission("change_webhookevent"))
+    assert b'value="replay"' not in staff.get(url(WebhookEvent)).content
+    staff.post(url(WebhookEvent), chosen)
+    assert WebhookEvent.objects.filter(status="failed").exists()
+
+    User.objects.get(username="support").user_permissions.add(permission("change_webhookevent"))
+    said = staff.post(url(WebhookEvent), chosen, follow=True).content.decode()
+    assert "1 event is tried again." in said
+    assert "1 event has not failed, or names no customer." in said
+    assert set(WebhookEvent.objects.values_list("status", flat=True)) == {"processed"}
+
+
+def permission(codename: str) -> Permission:
+    return Permission.objects.get(content_type__app_label="entitlements_app", codename=codename)
 
 
 def test_changes_that_wait_and_parked_ones_can_be_found(staff: Client) -> None:

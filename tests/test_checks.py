@@ -7,6 +7,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from celery import Celery
 from django.apps import AppConfig, apps
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -17,6 +18,7 @@ from django.urls import reverse_lazy
 from entitlements_app.middleware import EntitlementsMiddleware
 from entitlements_app.models import Feature
 from entitlements_app.subscribers import get_subscriber_model
+from tests.celery_app import app
 from tests.rows import BY_ORGANISATION
 
 pytestmark = pytest.mark.django_db  # Django's own checks of models may ask
@@ -105,6 +107,9 @@ def test_a_site_that_is_set_up_well_hears_nothing() -> None:
         ("ENTITLEMENTS_LOCAL_SECONDS", timedelta(seconds=1), ["E017"]),
         ("ENTITLEMENTS_LOCAL_SECONDS", float("nan"), ["E017"]),
         ("ENTITLEMENTS_LOCAL_SECONDS", 0.5, []),
+        ("ENTITLEMENTS_WEBHOOK_PROCESSING", "hush", ["E018"]),
+        ("ENTITLEMENTS_WEBHOOK_PROCESSING", None, ["E018"]),
+        ("ENTITLEMENTS_WEBHOOK_PROCESSING", "inline", []),
         ("ENTITLEMENTS_WEBHOOK_SECRET", "whsec_hush", ["W008"]),
         ("ENTITLEMENTS_WHATEVER", "hush", ["W008"]),
         ("MIDDLEWARE", [MIDDLEWARE, AUTHENTICATION], ["E011"]),
@@ -144,6 +149,17 @@ def test_a_cache_that_processes_share_is_right(settings: Any) -> None:
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://x"}}
     settings.ENTITLEMENTS_CACHE = "default"
     assert found() == []
+
+
+def test_workers_without_a_celery_app_or_without_celery(settings: Any) -> None:
+    settings.ENTITLEMENTS_WEBHOOK_PROCESSING = "celery"
+    app.set_current()
+    assert found() == []
+    Celery("default").set_current()
+    try:
+        assert found() == ["E019"]
+    finally:
+        app.set_current()
 
 
 def test_a_malformed_key_is_told_once_and_not_as_a_wrong_mode_too(settings: Any) -> None:

@@ -52,6 +52,8 @@ MALFORMED: list[tuple[str, Any, Any]] = [
     ("ENTITLEMENTS_WEBHOOK_SECRETS", ["whsec_secret", ""], conf.webhook_secrets),
     ("ENTITLEMENTS_WEBHOOK_SECRETS", [b"whsec_secret"], conf.webhook_secrets),
     ("ENTITLEMENTS_WEBHOOK_SECRETS", None, conf.webhook_secrets),
+    ("ENTITLEMENTS_WEBHOOK_PROCESSING", "secret", conf.webhook_processing),
+    ("ENTITLEMENTS_WEBHOOK_PROCESSING", ["celery"], conf.webhook_processing),
     ("ENTITLEMENTS_SUBSCRIBER_MODEL", "secret", conf.subscriber_model),
     ("ENTITLEMENTS_SUBSCRIBER_MODEL", 5, conf.subscriber_model),
     ("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "secret", conf.subscriber_from_request),

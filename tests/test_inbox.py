@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import time_machine
 from django.core.management import call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from entitlements_app.inbox import process_due, replay
 from entitlements_app.models import ActiveEntitlement, Customer, EntitlementChange, Feature, WebhookEvent
-from tests.delivery import customer_deleted, deliver, payload, subscription_updated, summary
+from tests.delivery import customer_deleted, deliver, payload, store_only, subscription_updated, summary
 from tests.rows import broken_processing, customer, effective, held, log
 
 pytestmark = pytest.mark.django_db
@@ -247,14 +250,6 @@ def test_deletion_of_an_unknown_customer_is_kept() -> None:
 # --- several events at once: what waited in the inbox
 
 
-def store_only(*events: dict[str, Any]) -> None:
-    """As when the process died after each commit."""
-    from entitlements_app import inbox, stripe_objects
-
-    for event in events:
-        inbox.store(stripe_objects.parse_event(json.dumps(event)), sent_at=event["created"])
-
-
 def test_of_a_batch_the_newest_counts_and_the_older_are_covered(acme: Any) -> None:
     settled()
     store_only(
@@ -379,6 +374,56 @@ def test_the_next_webhook_takes_up_to_ten_overdue_events_along(acme: Any, clock:
     clock.shift(60)
     deliver(summary("cus_acme", "sso", created=NOW + 60))
     assert WebhookEvent.objects.pending().count() == 2
+
+
+def test_a_failed_event_that_is_replayed_has_stripe_asked(acme: Any, django_capture_on_commit_callbacks: Any) -> None:
+    settled()
+    store_only(summary("cus_acme", "sso", created=NOW))
+    WebhookEvent.objects.update(status="failed", attempts=8, error="a release that was broken", next_attempt_at=None)
+    with django_capture_on_commit_callbacks(execute=True):
+        replay(WebhookEvent.objects.get())
+    row = WebhookEvent.objects.get()
+    assert (row.status, row.attempts, row.error, row.sent_at) == ("processed", 0, "", None)
+    assert held() == set(), "what it carried may be long past"
+    assert hint_of() == (True, True, 0)
+
+
+def test_a_failed_event_that_nobody_can_read_can_be_replayed(django_capture_on_commit_callbacks: Any) -> None:
+    unreadable = summary("cus_bad", "sso", created=NOW)
+    unreadable["data"]["object"]["entitlements"] = "not a list"
+    deliver(unreadable)
+    settled("cus_bad")
+    with django_capture_on_commit_callbacks(execute=True):
+        replay(WebhookEvent.objects.get(status="failed"))
+    assert hint_of("cus_bad") == (True, True, 0)
+
+
+def test_a_deletion_that_is_replayed_counts(acme: Any, django_capture_on_commit_callbacks: Any) -> None:
+    store_only(customer_deleted("cus_acme", created=NOW))
+    WebhookEvent.objects.update(status="failed")
+    with django_capture_on_commit_callbacks(execute=True):
+        replay(WebhookEvent.objects.get())
+    assert customer().deleted_at is not None
+
+
+@pytest.mark.parametrize("fields", [{"status": "pending"}, {"status": "processed"}, {"customer_stripe_id": ""}])
+def test_only_a_failed_event_about_somebody_can_be_replayed(fields: dict[str, Any]) -> None:
+    store_only(summary("cus_acme", "sso", created=NOW))
+    WebhookEvent.objects.update(**{"status": "failed"} | fields)
+    with pytest.raises(ValueError, match="cannot be tried again"):
+        replay(WebhookEvent.objects.get())
+
+
+@pytest.mark.postgresql  # SQLite inserts and updates in portions
+def test_a_batch_costs_the_same_for_many_events(acme: Any) -> None:
+    costs = []
+    for size in (20, 400):
+        keys = [f"k{number}" for number in range(3)]
+        store_only(*[summary(f"cus_{size}_{number}", *keys, created=NOW) for number in range(size)])
+        with CaptureQueriesContext(connection) as queries:
+            assert process_due(deadline=time.monotonic() + 60) == size
+        costs.append(len(queries))
+    assert costs[0] >= costs[1], "the first made the features"
 
 
 def test_one_bad_event_fails_alone(acme: Any) -> None:

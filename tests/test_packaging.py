@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
     "entitlements_app.contrib.rest_framework": "rest_framework",
     "entitlements_app.jinja": "jinja2",
+    "entitlements_app.tasks": "celery",
     "entitlements_app.testing.factories": "factory",
     "entitlements_app.testing.pytest_plugin": "pytest",
 }
@@ -113,7 +114,7 @@ def test_the_metadata_says_what_it_needs(built: Built) -> None:
     assert (metadata["Name"], metadata["Version"]) == (PROJECT["name"], PROJECT["version"])
     assert metadata["Requires-Python"] == ">=3.11"
     assert needed == ["django>=5.2", "stripe>=12.5"]
-    assert {"drf", "jinja", "testing"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"celery", "drf", "jinja", "testing"} <= set(metadata.get_all("Provides-Extra", []))
     assert metadata["Description-Content-Type"] == "text/markdown"
 
 
@@ -151,6 +152,18 @@ def test_every_module_can_be_imported_without_extras_but_those_that_are_one(site
         "    except ImportError as error: missing[module.name] = error.name.partition('.')[0]\n"
         f"assert missing == {EXTRAS!r}, missing\n",
     )
+
+
+def test_workers_without_celery_are_an_error_of_the_check(site: Site) -> None:
+    code = (
+        "from django.conf import settings; from django.core.checks import run_checks\n"
+        "settings.ENTITLEMENTS_WEBHOOK_PROCESSING = 'celery'\n"
+        "print([message.id + ' ' + message.msg for message in run_checks()])"
+    )
+    [said] = site.manage("shell", "--no-imports", "--command", code).splitlines()
+
+    assert "entitlements_app.E019" in said
+    assert "Celery cannot be imported" in said
 
 
 def test_the_template_tags_render(site: Site) -> None:

@@ -1,0 +1,21 @@
+"""What beat sends, and how often. Imports neither Celery nor models, so that settings can import it.
+
+A message that no worker has taken within a minute expires: after an hour without workers the next ones have a few to
+do, not hundreds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+
+def _every(seconds: float, task: str) -> dict[str, Any]:
+    return {"task": f"entitlements_app.tasks.{task}", "schedule": seconds, "options": {"expires": 60}}
+
+
+BEAT_SCHEDULE: Final[dict[str, dict[str, Any]]] = {
+    "entitlements: process events": _every(10.0, "process_events"),
+    "entitlements: deliver changes": _every(30.0, "deliver_changes"),
+    "entitlements: expire overrides": _every(60.0, "expire_overrides"),
+    "entitlements: confirm customers": _every(60.0, "confirm_customers"),
+}

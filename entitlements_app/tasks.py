@@ -1,0 +1,76 @@
+"""Celery's tasks: each is one pass of one kind of work. The only import of Celery.
+
+What there is to do stands in the database, and tasks take no arguments, so that a message is worth nothing: it can be
+lost, doubled or late. It is acknowledged before the work begins. A worker that dies takes its message along, its
+transaction is rolled back, and the next wake-up or beat finds the rows; a message that came again and again would only
+kill one worker after another.
+
+    Note [Fair shares]
+    A pass ends after PASS_SECONDS. If that cut it short it wakes its own kind again, at the end of the queue, behind
+    what waits there. Of each kind one wake-up waits at a time (Note [Waking] in `dispatch`), and beat's messages
+    expire. So however much there is of one kind, as a hundred thousand customers to confirm, and however few slots a
+    worker has, another kind begins after one pass of each that waits before it. A long pass would be quicker for its
+    own kind, and keep an event, which opens a gate, waiting for as long.
+
+    It is the time that tells, not another look at the database: a pass that ended early because Stripe is down, or
+    because all that is left waits for its next attempt, is not repeated before beat says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from celery import current_app, shared_task
+
+from . import conf, dispatch, inbox, overrides, provisioning, reconcile
+
+PASS_SECONDS: Final = 5.0
+
+# Whatever the site's own tasks do.
+_task = shared_task(ignore_result=True, acks_late=False, reject_on_worker_lost=False, serializer="json")
+
+
+@_task
+def process_events() -> None:
+    """Process the webhook events that wait."""
+    with _pass("process_events") as deadline:
+        inbox.process_due(deadline=deadline)
+
+
+@_task
+def confirm_customers() -> None:
+    """Ask Stripe about the customers whose time has come, urgent ones first."""
+    with _pass("confirm_customers") as deadline:
+        if conf.stripe_api_key() is not None:
+            reconcile.fetch_due(deadline=deadline)
+
+
+@_task
+def deliver_changes() -> None:
+    """Tell receivers of signals what has changed."""
+    with _pass("deliver_changes") as deadline:
+        provisioning.deliver_due(deadline=deadline)
+
+
+@_task
+def expire_overrides() -> None:
+    """Log the starts and ends of overrides, so that they are told."""
+    with _pass("expire_overrides") as deadline:
+        overrides.tell_boundaries(deadline=deadline)
+
+
+@contextmanager
+def _pass(work: dispatch.Work) -> Iterator[float]:
+    dispatch.heard(work)
+    deadline = time.monotonic() + PASS_SECONDS
+    yield deadline
+    if time.monotonic() >= deadline:
+        dispatch.wake(work)
+
+
+def has_app() -> bool:
+    """Whether the site's Celery app is set up in this process. Without one, messages would go to Celery's default."""
+    return current_app.main != "default"
