@@ -1,7 +1,8 @@
 """The webhook endpoint; `CheckoutReturnView`, which has a module of its own, is found here too.
 
 Until the signature has been checked a request is a stranger's: its body is read, bounded, as bytes, and neither parsed
-nor stored. From the moment that the event is committed the answer is 2xx, whatever its processing then does.
+nor stored. From the moment that the event is committed the answer is 2xx, whatever its processing, or waking the worker
+that is to process it, then does.
 """
 
 from __future__ import annotations

