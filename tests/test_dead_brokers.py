@@ -26,7 +26,7 @@ from tests.delivery import deliver, summary
 from tests.rows import held
 from tests.server import ROOT, environment
 from tests.threads import together
-from tests.workers import SilentBroker, Worker, wait_until
+from tests.workers import BreakingProxy, SilentBroker, Worker, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("queue")]
 
@@ -107,12 +107,15 @@ def test_what_waited_for_the_broker_is_done_when_it_is_back(tmp_path: Path, queu
         server.terminate()
 
 
-def test_a_connection_that_was_closed_at_the_other_end_is_replaced(queue: Any) -> None:
-    deliver(summary("cus_a", "sso"))
+def test_a_connection_that_ends_when_it_is_used_again_is_replaced(queue: Any) -> None:
+    proxy = BreakingProxy(valkey.url().removeprefix("unix://"))
+    app.conf.broker_url = f"redis://{proxy.address}/0"
+    dispatch.wake("process_events")
     dispatch.heard("process_events")
-    queue.client_kill_filter(_type="normal", skipme=True)
-    deliver(summary("cus_b", "sso"))
-    assert queue.llen("celery") == 2
+    proxy.breaks = True
+    dispatch.wake("process_events")
+    assert (proxy.breaks, queue.llen("celery")) == (False, 2)
+    proxy.close()
 
 
 def test_a_broker_that_falls_silent_is_noticed_on_a_connection_that_is_held(tmp_path: Path, settings: Any) -> None:

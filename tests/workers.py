@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests.server import ROOT, environment
@@ -84,6 +85,40 @@ class SilentBroker:
         self._socket.close()
         for held in self._held:
             held.close()
+
+
+class BreakingProxy:
+    """Stands before a broker. Once told to, it ends the connection as soon as the client says something more."""
+
+    def __init__(self, unix_socket: str) -> None:
+        self.breaks = False
+        self._target = unix_socket
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:  # closed
+                return
+            broker = socket.socket(socket.AF_UNIX)
+            broker.connect(self._target)
+            for pair in ((client, broker), (broker, client)):
+                threading.Thread(target=self._forward, args=pair, daemon=True).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with source, target, suppress(OSError):
+            while data := source.recv(65536):
+                if self.breaks and source.family == socket.AF_INET:
+                    self.breaks = False
+                    return
+                target.sendall(data)
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
 
 def wait_until(true: Callable[[], object], seconds: float = 10) -> None:
