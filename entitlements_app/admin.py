@@ -12,11 +12,23 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from . import inbox
-from .models import ActiveEntitlement, Customer, EntitlementChange, EntitlementOverride, Feature, WebhookEvent
+from .models import (
+    ActiveEntitlement,
+    Customer,
+    EntitlementChange,
+    EntitlementOverride,
+    Feature,
+    Product,
+    ProductFeature,
+    SyncRun,
+    WebhookEvent,
+)
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
+    _TabularInline = admin.TabularInline[Any, Any]
 else:
+    _TabularInline = admin.TabularInline
     _ModelAdmin = admin.ModelAdmin  # generic for the type checker only
 
 
@@ -31,6 +43,25 @@ class ReadOnlyAdmin(_ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+
+class ProductFeatureInline(_TabularInline):
+    """Of a product its features, of a feature its products."""
+
+    model = ProductFeature
+    fields = ("product", "feature", "stripe_id")
+    extra = 0
+    can_delete = False
+    show_change_link = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ProductFeature]:
+        return super().get_queryset(request).select_related("product", "feature")
 
 
 @admin.register(Customer)
@@ -49,6 +80,34 @@ class FeatureAdmin(ReadOnlyAdmin):
     list_filter = ("livemode", "active")
     search_fields = ("lookup_key", "name", "stripe_id")
     ordering = ("lookup_key", "pk")
+
+    inlines = (ProductFeatureInline,)
+
+
+@admin.register(Product)
+class ProductAdmin(ReadOnlyAdmin):
+    list_display = ("name", "active", "features_read_at", "livemode", "stripe_id")
+    list_filter = ("livemode", "active")
+    search_fields = ("name", "stripe_id", "product_features__feature__lookup_key")
+    ordering = ("name", "pk")
+    inlines = (ProductFeatureInline,)
+
+
+@admin.register(ProductFeature)
+class ProductFeatureAdmin(ReadOnlyAdmin):
+    list_display = ("stripe_id", "product", "feature", "livemode")
+    list_filter = ("livemode",)
+    list_select_related = ("product", "feature")
+    search_fields = ("stripe_id", "product__name", "feature__lookup_key")
+    ordering = ("-pk",)
+
+
+@admin.register(SyncRun)
+class SyncRunAdmin(ReadOnlyAdmin):
+    list_display = ("kind", "started_at", "finished_at", "done", "changed", "failed", "calls", "error", "livemode")
+    list_filter = ("kind", "livemode")
+    search_fields = ("error",)
+    ordering = ("-pk",)
 
 
 @admin.register(ActiveEntitlement)

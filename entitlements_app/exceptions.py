@@ -33,8 +33,8 @@ class StripeRefused(EntitlementsError):
 class UnknownFeature(EntitlementsError):
     """A gate asked for a lookup key that no known feature has, with `ENTITLEMENTS_UNKNOWN_FEATURE = "raise"`.
 
-    Correct the key. A feature that is new in Stripe is known once a customer has it. This is no `KeyError`: Django's
-    templates would swallow one.
+    Correct the key. A feature that is new in Stripe is known when the catalogue has been read: once a day, or now, by
+    `entitlements_sync --catalog`. This is no `KeyError`: Django's templates would swallow one.
     """
 
 

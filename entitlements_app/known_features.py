@@ -62,7 +62,7 @@ def report_unless_known(key: str, *, livemode: bool) -> None:
         return
     message = (
         f"No known feature has the lookup key {key!r}, so the answer is no. Correct the key; or, if the feature is new "
-        "in Stripe, it becomes known here when a customer is first entitled to it."
+        "in Stripe, it becomes known here when the catalogue is next read: manage.py entitlements_sync --catalog."
     )
     if policy == "raise":
         logger.error("%s", message)

@@ -1,4 +1,4 @@
-"""The only writer of customers, features and active entitlements: lock, decide, `save`.
+"""The only writer of customers and active entitlements, and of features as these tell of them: lock, decide, `save`.
 
 One write is one transaction of the caller's: lock the customers in the order of their keys, say on the locked rows what
 is to change (`hint`, `delete`, `Holding`), then `save`, which writes, logs and announces it all. For however many

@@ -3,9 +3,10 @@
 Two kinds of time live here and never meet. Ours are datetimes and only schedule work. Stripe's are whole Unix seconds
 in integer columns (`created`, `sent_at`, `window_from`, `window_to`), and only they tell which state is newer.
 
-Customers, features and active entitlements are written by `mirror` alone, products and what is attached to them by
-`catalog_sync`, overrides by `overrides`, the change log and subscriber states by `changes`, how a change is delivered
-by `provisioning`, the inbox by `inbox`, sync runs by `runs`, account states by `budget` and `poll`.
+Customers and active entitlements are written by `mirror` alone, features by `mirror` and `catalog_writes`, products and
+what is attached to them by `catalog_writes`, overrides by `overrides`, the change log and subscriber states by
+`changes`, how a change is delivered by `provisioning`, the inbox by `inbox`, sync runs by `runs`, account states by
+`budget` and `poll`.
 """
 
 from __future__ import annotations
@@ -183,6 +184,9 @@ class Product(models.Model):
     livemode = models.BooleanField(_("live mode"))
     name = models.CharField(_("name"), max_length=ID_LENGTH, default="", blank=True)
     active = models.BooleanField(_("active"), default=True, help_text=_("An archived product is not active."))
+    features_read_at = models.DateTimeField(
+        _("features read at"), null=True, help_text=_("When Stripe was last asked which features are attached to it.")
+    )
 
     class Meta:
         verbose_name = _("product")

@@ -34,12 +34,12 @@ def start(kind: Kind, *, total: int | None = None) -> SyncRun | None:
     return transactions.write(work)
 
 
-def start_if_due(kind: Kind, *, every: timedelta) -> SyncRun | None:
-    """Begin a run, unless one is at work, one succeeded within `every`, or one failed within RETRY."""
+def start_if_due(kind: Kind, *, every: timedelta, retry: timedelta = RETRY) -> SyncRun | None:
+    """Begin a run, unless one is at work, one succeeded within `every`, or one failed within `retry`."""
     now = timezone.now()
     if _runs(kind).filter(finished_at__gt=now - every, error="").exists():
         return None
-    if _runs(kind).filter(finished_at__gt=now - RETRY).exists():
+    if _runs(kind).filter(finished_at__gt=now - retry).exists():
         return None
     return start(kind)
 

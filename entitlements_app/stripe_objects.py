@@ -96,6 +96,32 @@ class CustomerDetails:
 
 
 @dataclass(frozen=True)
+class CatalogFeature:
+    """A feature as the catalogue has it."""
+
+    id: str
+    lookup_key: str
+    details: FeatureDetails
+
+
+@dataclass(frozen=True)
+class CatalogProduct:
+    """A product as the catalogue has it."""
+
+    id: str
+    name: str
+    active: bool
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A feature that is attached to the product that was asked about: Stripe's `product_feature`."""
+
+    id: str
+    feature: CatalogFeature
+
+
+@dataclass(frozen=True)
 class Page(Generic[_Row]):
     """One page of a list."""
 
@@ -172,6 +198,31 @@ def parse_grant(row: dict[str, Any]) -> Grant:
         lookup_key=_text(row, "lookup_key"),
         feature=_feature_details(row["feature"]),
     )
+
+
+def parse_feature(data: Any, *, livemode: bool) -> CatalogFeature:
+    """Read a feature, whole: one without all of its fields is `Malformed`."""
+    feature = _object(data, "the feature")
+    if feature.get("object") != "entitlements.feature":
+        raise Malformed("object: expected a feature")
+    _check_mode(feature, livemode)
+    details = _feature_details(feature)
+    if details is None:
+        raise Malformed("feature: expected active, name and metadata")
+    return CatalogFeature(id=_text(feature, "id"), lookup_key=_text(feature, "lookup_key"), details=details)
+
+
+def parse_product(row: dict[str, Any]) -> CatalogProduct:
+    """Read a product."""
+    if row.get("object") != "product":
+        raise Malformed("object: expected a product")
+    return CatalogProduct(id=_text(row, "id"), name=_storable(row.get("name"))[:MAX_TEXT], active=_flag(row, "active"))
+
+
+def parse_attachment(row: dict[str, Any], *, livemode: bool) -> Attachment:
+    """Read a product feature. Which product has it, only the question tells."""
+    feature = parse_feature(row.get("entitlement_feature"), livemode=livemode)
+    return Attachment(id=_text(row, "id"), feature=feature)
 
 
 def parse_customer(data: Any) -> CustomerDetails:

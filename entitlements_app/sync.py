@@ -12,7 +12,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from . import conf, fetches, mirror, windows
+from . import catalog_sync, conf, fetches, mirror, windows
 from .budget import Allowance
 from .changes import Cause
 from .fetches import Synced
@@ -20,7 +20,7 @@ from .mirror import Holding
 from .models import Customer
 from .stripe_objects import Grant
 
-__all__ = ["News", "Payload", "Synced", "apply_news", "sync_customer"]
+__all__ = ["News", "Payload", "Synced", "apply_news", "sync_catalog", "sync_customer"]
 
 SYNC_SECONDS = 30.0
 
@@ -102,3 +102,13 @@ def sync_customer(customer: Customer) -> Synced:
     if row.deleted_at is not None:
         return Synced(applied=False)
     return fetches.run(fetches.of(row), Allowance(seconds=SYNC_SECONDS))
+
+
+def sync_catalog() -> catalog_sync.CatalogReport:
+    """Read Stripe's catalogue now, and make our rows equal to it: features, products, and what is attached to them.
+
+    Waits for the call budget; asks about each product, however many there are. Raises `StripeUnavailable` (nothing
+    changed, try again; also while another process reads the catalogue), `StripeRefused`, and `RuntimeError` inside an
+    atomic block.
+    """
+    return catalog_sync.run_now()

@@ -10,8 +10,10 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from django.utils import timezone
 
-from entitlements_app.models import Customer, EntitlementChange
+from entitlements_app import conf
+from entitlements_app.models import Customer, EntitlementChange, SyncRun
 from tests.testapp.models import Organisation
 
 BY_ORGANISATION = settings.SUBSCRIBER == "organisation"
@@ -53,6 +55,13 @@ def effective() -> list[str]:
     """Effective changes as +key and -key."""
     rows = EntitlementChange.objects.filter(effective=True).order_by("pk")
     return [("+" if row.kind == "granted" else "-") + row.lookup_key for row in rows]
+
+
+def catalogue_is_read() -> None:
+    """So that a pass asks Stripe about customers only."""
+    kind = SyncRun.Kind.CATALOG
+    if not SyncRun.objects.filter(kind=kind, livemode=conf.livemode()).exists():
+        SyncRun.objects.create(kind=kind, livemode=conf.livemode(), finished_at=timezone.now())
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from entitlements_app.linking import link
-from entitlements_app.models import Customer
+from entitlements_app.models import Customer, Feature, SyncRun
 from tests.delivery import deliver, summary
 from tests.rows import customer, held, make_subscriber
 from tests.shop import Shop
@@ -78,7 +78,36 @@ def test_a_failure_is_a_command_error(shop: Shop, cus: str) -> None:
         run("entitlements_sync", "--marked")
 
 
-@pytest.mark.parametrize("which", [["--marked"], ["--customer", "cus_1"]])
+def test_the_catalogue_is_read_by_hand_and_what_changed_is_told(shop: Shop) -> None:
+    said = run("entitlements_sync", "--catalog").splitlines()
+    product, sso = shop.prices["pro"]["product"], shop.features["sso"]["id"]
+    assert said[0].startswith("new feature audit (feat_")
+    assert f"new product pro ({product})" in said
+    assert f"attached feature sso ({sso}), product pro ({product})" in said
+    assert said[-1] == "Catalogue: 4 features, 3 products, 13 changes, 6 calls."
+    assert run("entitlements_sync", "--catalog") == "Catalogue: 4 features, 3 products, 0 changes, 6 calls.\n"
+    shop.stripe.fail_requests(500)
+    with pytest.raises(CommandError, match="HTTP 500"):
+        run("entitlements_sync", "--catalog")
+
+
+def test_a_dry_run_of_the_catalogue_tells_and_writes_nothing(shop: Shop) -> None:
+    said = run("entitlements_sync", "--catalog", "--dry-run").splitlines()
+    assert said[0].startswith("new feature audit (feat_")
+    assert said[-2:] == ["Catalogue: 4 features, 3 products, 13 changes, 6 calls.", "Nothing was written."]
+    assert not Feature.objects.exists()
+    assert not SyncRun.objects.exists()
+
+
+def test_a_run_goes_on_without_the_catalogue(shop: Shop, cus: str) -> None:
+    shop.subscribe(cus, "pro")
+    shop.stripe.fail_requests(500, path="/v1/products")
+    said = run("entitlements_run", "--verbosity", "0")
+    assert said.startswith("The catalogue was not read. Stripe has trouble")
+    assert held(cus) == {"export", "sso"}
+
+
+@pytest.mark.parametrize("which", [["--marked"], ["--catalog"], ["--customer", "cus_1"]])
 def test_without_a_key_the_sync_says_so(which: list[str]) -> None:
     with pytest.raises(CommandError, match="ENTITLEMENTS_STRIPE_API_KEY"):
         run("entitlements_sync", *which)
@@ -95,8 +124,10 @@ def test_a_run_with_nothing_to_do_says_so(shop: Shop) -> None:
         "Webhook events: 0 taken.\n"
         "Changes that waited: 0 delivered, 0 failed, 0 parked.\n"
         "Starts and ends of overrides: of 0 subscriber(s), 0 failed.\n"
+        "Catalogue: 4 features, 3 products, 13 changes, 6 calls.\n"
         "Fetches: 0 answered, 0 of them changed something, 0 failed.\n"
     )
+    assert "\nCatalogue: not due.\n" in run("entitlements_run")
 
 
 def test_a_run_takes_all_that_is_due(shop: Shop) -> None:

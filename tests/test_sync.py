@@ -21,7 +21,7 @@ from entitlements_app.models import AccountState, ActiveEntitlement, Customer, W
 from entitlements_app.sync import sync_customer
 from entitlements_app.testing import StripeSimulator
 from tests.delivery import deliver, summary
-from tests.rows import customer, effective, held, log, make_subscriber
+from tests.rows import catalogue_is_read, customer, effective, held, log, make_subscriber
 from tests.shop import Shop
 from tests.threads import Crowd, wait_for_backends
 
@@ -65,6 +65,7 @@ def in_seconds(stripe_id: str) -> float:
 
 
 def run() -> str:
+    catalogue_is_read()
     out = StringIO()
     call_command("entitlements_run", stdout=out, stderr=out)
     return out.getvalue()

@@ -21,6 +21,7 @@ class Migration(migrations.Migration):
                 ('livemode', models.BooleanField(verbose_name='live mode')),
                 ('name', models.CharField(blank=True, default='', max_length=255, verbose_name='name')),
                 ('active', models.BooleanField(default=True, help_text='An archived product is not active.', verbose_name='active')),
+                ('features_read_at', models.DateTimeField(help_text='When Stripe was last asked which features are attached to it.', null=True, verbose_name='features read at')),
             ],
             options={
                 'verbose_name': 'product',

@@ -6,7 +6,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from entitlements_app import budget, conf, inbox, overrides, provisioning, reconcile
+from entitlements_app import budget, catalog_sync, conf, inbox, overrides, provisioning, reconcile
 
 RUN_SECONDS = 50
 DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
@@ -15,7 +15,8 @@ DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
 class Command(BaseCommand):
     help = (
         "One pass of what is due: webhook events that still wait, changes that receivers of signals have still to be "
-        "told of, starts and ends of overrides, then fetches from Stripe. For cron, every minute. "
+        "told of, starts and ends of overrides, once a day the catalogue, then fetches from Stripe. For cron, every "
+        "minute. "
         f"Ends when nothing is due, or after {RUN_SECONDS} seconds. Runs may overlap. Silent with --verbosity 0, "
         "but for problems. Exits with 1 while Stripe refuses the API key."
     )
@@ -46,6 +47,7 @@ class Command(BaseCommand):
         if conf.stripe_api_key() is None:
             self.stderr.write(self.style.WARNING("Nothing is fetched: ENTITLEMENTS_STRIPE_API_KEY is not set."))
             return
+        self._sync_catalog(deadline=deadline, quiet=quiet)
         report = reconcile.fetch_due(deadline=deadline)
         if not quiet:
             self.stdout.write(report.as_line())
@@ -53,3 +55,10 @@ class Command(BaseCommand):
             raise CommandError(report.problem or budget.STOPPED)
         if report.problem:
             self.stderr.write(self.style.WARNING(f"Fetching ended early. {report.problem}"))
+
+    def _sync_catalog(self, *, deadline: float, quiet: bool) -> None:
+        catalog = catalog_sync.sync_if_due(deadline=deadline)
+        if not quiet:
+            self.stdout.write(catalog.as_line() if catalog else "Catalogue: not due.")
+        if catalog and catalog.problem:
+            self.stderr.write(self.style.WARNING(f"The catalogue was not read. {catalog.problem}"))

@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from entitlements_app import conf, reconcile, runs, sync
+from entitlements_app import catalog_sync, conf, reconcile, runs, sync
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.fetches import Fetch
@@ -22,9 +22,10 @@ RESUMABLE = timedelta(days=7)
 
 class Command(BaseCommand):
     help = (
-        "Ask Stripe now what customers are entitled to, and make the local copy equal to it. Says before it starts how "
-        "many calls that takes, and how long. Calls are made no faster than ENTITLEMENTS_STRIPE_RATE, together with "
-        "everything else that calls. With --verbosity 2 each customer is told, not only those that changed."
+        "Ask Stripe now what customers are entitled to, or what its catalogue is, and make the local copy equal to "
+        "it. Of customers it says before it starts how many calls that takes, and how long. Calls are made no faster "
+        "than ENTITLEMENTS_STRIPE_RATE, together with everything else that calls. With --verbosity 2 each customer is "
+        "told, not only those that changed."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -39,6 +40,9 @@ class Command(BaseCommand):
             "--all",
             action="store_true",
             help="All customers. Goes on where an earlier run was interrupted in the last seven days.",
+        )
+        which.add_argument(
+            "--catalog", action="store_true", help="Features, products, and which features are attached to which."
         )
         parser.add_argument("--restart", action="store_true", help="With --all: begin anew instead.")
         parser.add_argument("--dry-run", action="store_true", help="Ask Stripe, tell what would change, write nothing.")
@@ -59,10 +63,23 @@ class Command(BaseCommand):
     def _sync(self, options: dict[str, Any]) -> None:
         if options["all"]:
             self._sync_all(restart=options["restart"])
+        elif options["catalog"]:
+            self._sync_catalog()
         elif options["marked"]:
             self._sync_many(reconcile.marked().count(), reconcile.fetch_marked)
         else:
             self._sync_customers(options["customer"])
+
+    def _sync_catalog(self) -> None:
+        try:
+            report = catalog_sync.run_now(dry=self._is_dry)
+        except (StripeUnavailable, StripeRefused) as error:
+            raise CommandError(str(error)) from error
+        for change in report.changes:
+            self._say(change)
+        self._say(report.as_line())
+        if self._is_dry:
+            self._say("Nothing was written.")
 
     def _sync_all(self, *, restart: bool) -> None:
         now = timezone.now()

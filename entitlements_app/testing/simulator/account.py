@@ -1,5 +1,6 @@
 """The state behind the simulated API: one account in one mode."""
 
+import copy
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -100,6 +101,14 @@ class Account:
         if row is None or row.get("deleted"):
             raise self.missing(kind, name, param=param, status=status)
         return row
+
+    def show(self, page: Json) -> Json:
+        """A page as it is now. What is to happen between two pages happens then, unless it is the last one."""
+        if page["has_more"]:
+            page = copy.deepcopy(page)
+            while self.distortions.between_pages:
+                self.distortions.between_pages.pop(0)()
+        return page
 
     def missing(self, kind: str, name: str, *, param: str, status: int) -> errors.ApiError:
         """The refusal for an id that is not there; it says so if the id is one of the other mode's."""

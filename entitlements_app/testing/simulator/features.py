@@ -33,7 +33,7 @@ def list_features(account: Account, call: Call) -> Json:
             return False
         return both or bool(feature["active"]) is not params.get("archived", False)
 
-    return paging.page(account.features.values(), params, url=FEATURES_URL, kind="feature", keep=keep)
+    return account.show(paging.page(account.features.values(), params, url=FEATURES_URL, kind="feature", keep=keep))
 
 
 def retrieve_feature(account: Account, call: Call) -> Json:
@@ -75,7 +75,7 @@ def list_product_features(account: Account, call: Call) -> Json:
     attached = account.product_features.get(product["id"], {})
     rows = [_product_feature(account, *pair) for pair in attached.items()]
     url = f"/v1/products/{product['id']}/features"
-    return paging.page(rows, call.params, url=url, kind="product feature")
+    return account.show(paging.page(rows, call.params, url=url, kind="product feature"))
 
 
 def retrieve_product_feature(account: Account, call: Call) -> Json:

@@ -118,12 +118,7 @@ def _page(account: Account, customer: str, call: Call, url: str) -> Json:
     rows = _as_listed(account, customer)
     if account.switches.list_order == "oldest":
         rows.reverse()
-    page = paging.page(rows, call.params, url=url, kind="active_entitlement")
-    if page["has_more"]:
-        page = copy.deepcopy(page)
-        while account.distortions.between_pages:
-            account.distortions.between_pages.pop(0)()
-    return page
+    return account.show(paging.page(rows, call.params, url=url, kind="active_entitlement"))
 
 
 def _as_listed(account: Account, customer: str) -> list[Json]:

@@ -44,7 +44,7 @@ def list_products(account: Account, call: Call) -> Json:
         )
 
     rows = account.products.values()
-    return paging.page(rows, params, url="/v1/products", kind="product", keep=keep)
+    return account.show(paging.page(rows, params, url="/v1/products", kind="product", keep=keep))
 
 
 def retrieve_product(account: Account, call: Call) -> Json:
