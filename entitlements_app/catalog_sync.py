@@ -35,6 +35,7 @@ MISSING_AT_ONCE = 100  # features in no list that are asked about one by one
 
 FOR_EVER = timedelta(days=36500)
 
+LOGGED_AT_MOST = 20
 SECONDS = 3600.0  # of a run by hand
 SIGN_OF_LIFE = 30.0
 
@@ -135,7 +136,7 @@ def _do(run: SyncRun, *, seconds: float, most: int | None) -> CatalogReport:
     try:
         catalog = _read(allowance, most=most)
         saved = _save(catalog)
-    except Exception as error:  # of whatever kind: it is told where runs are listed
+    except BaseException as error:  # an interrupt, too, is told where runs are listed
         runs.count(run, failed=1, calls=allowance.calls)
         ours = isinstance(error, StripeUnavailable | StripeRefused)
         runs.finish(run, error=str(error) if ours else f"{type(error).__name__}; see the log.")
@@ -144,7 +145,7 @@ def _do(run: SyncRun, *, seconds: float, most: int | None) -> CatalogReport:
     runs.count(run, done=done, changed=len(saved.changes), calls=allowance.calls)
     runs.finish(run)
     if saved.changes:
-        logger.info("The catalogue changed: %s.", "; ".join(saved.changes))
+        logger.info("The catalogue changed %d times: %s", len(saved.changes), "; ".join(saved.changes[:LOGGED_AT_MOST]))
     return _report(catalog, saved, allowance)
 
 

@@ -220,7 +220,7 @@ def _key_lines(told: Explanation) -> Iterator[str]:
         archived = _("; archived in Stripe, where it is sold no more and stays with those who hold it")
         yield line % {"name": feature.name, "feature": feature.stripe_id} + (archived if feature.is_archived else "")
     if not told.is_known:
-        yield _("no feature and no override has it; a feature that is new in Stripe is known once a customer holds it")
+        yield _("no feature and no override has it; a new feature is known after manage.py entitlements_sync --catalog")
     elif not told.features:
         yield _("no feature has it, only overrides")
     if told.other_spellings:

@@ -15,6 +15,9 @@ from entitlements_app.models import (
     EntitlementChange,
     EntitlementOverride,
     Feature,
+    Product,
+    ProductFeature,
+    SyncRun,
     WebhookEvent,
 )
 from entitlements_app.overrides import grant
@@ -24,6 +27,7 @@ from tests.rows import make_subscriber
 pytestmark = pytest.mark.django_db
 
 MODELS = [ActiveEntitlement, Customer, EntitlementChange, EntitlementOverride, Feature, WebhookEvent]
+MODELS += [Product, ProductFeature, SyncRun]
 
 
 @pytest.fixture
@@ -31,6 +35,11 @@ def staff(acme: Any) -> Client:
     """Support staff who may view, on a site with one of everything."""
     deliver(summary("cus_acme", "sso"))
     grant(acme, "sso")
+    product = Product.objects.create(stripe_id="prod_pro", name="Pro, with sso", livemode=False)
+    ProductFeature.objects.create(
+        stripe_id="prodft_pro", product=product, feature=Feature.objects.get(), livemode=False
+    )
+    SyncRun.objects.create(kind=SyncRun.Kind.CATALOG, livemode=False, finished_at=timezone.now(), error="no sso")
     user = User.objects.create_user("support", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(content_type__app_label="entitlements_app"))
     client = Client()
@@ -64,6 +73,11 @@ def test_nobody_adds_changes_or_deletes_even_by_url(staff: Client, admin_client:
         assert client.post(url(model, pk, "delete"), {"post": "yes"}).status_code == 403
         client.post(url(model), {"action": "delete_selected", "_selected_action": pk, "post": "yes"})
     assert model.objects.filter(pk=pk).exists()
+
+
+def test_a_feature_shows_its_products_and_a_product_its_features(staff: Client) -> None:
+    assert b"Pro, with sso" in staff.get(url(Feature, Feature.objects.get().pk, "change")).content
+    assert b"sso (feat_" in staff.get(url(Product, Product.objects.get().pk, "change")).content
 
 
 def test_private_tables_are_not_shown(staff: Client) -> None:
