@@ -39,8 +39,30 @@ def store(event: Event, *, sent_at: int | None) -> WebhookEvent:
     A known event that was ignored or failed, and that is for us and can be read now, is pending again: somebody sent
     it again after the settings or the app were mended.
     """
+    row = _row(event, sent_at=sent_at)
+    stored = transactions.write(lambda: _insert(row))
+    _log_strange(event, stored)
+    return stored
+
+
+def store_polled(events: Sequence[Event]) -> int:
+    """Commit those events of Stripe's list that we do not have. Returns how many these were.
+
+    They were not delivered to us, so they have no `sent_at` and are hints. One that was ignored, and that is for us
+    and can be read now, counts as one that we do not have: it came before the settings were mended.
+    """
+    rows = {event.id: _row(event, sent_at=None) for event in events}
+    stored = transactions.write(lambda: _insert_unknown(sorted(rows.values(), key=lambda row: row.stripe_id)))
+    new = {row.stripe_id: row for row in stored}
+    for event in events:
+        if event.id in new:
+            _log_strange(event, new[event.id])
+    return len(new)
+
+
+def _row(event: Event, *, sent_at: int | None) -> WebhookEvent:
     status = _first_status(event)
-    row = WebhookEvent(
+    return WebhookEvent(
         stripe_id=event.id,
         account=event.account,
         livemode=event.livemode,
@@ -53,9 +75,6 @@ def store(event: Event, *, sent_at: int | None) -> WebhookEvent:
         error=event.problem,
         next_attempt_at=timezone.now() + backoff(1) if status == Status.PENDING else None,
     )
-    stored = transactions.write(lambda: _insert(row))
-    _log_strange(event, stored)
-    return stored
 
 
 def _first_status(event: Event) -> Status:
@@ -81,7 +100,7 @@ def _insert(row: WebhookEvent) -> WebhookEvent:
     known = rows.filter(stripe_id=row.stripe_id, account=row.account, livemode=row.livemode)
     stored = known.get()
     if row.status == Status.FAILED:
-        _mark_customer(row)
+        _mark_customers([row])
     if row.status != Status.PENDING or stored.status not in (Status.IGNORED, Status.FAILED):
         return stored
     known.filter(status=stored.status).update(
@@ -96,11 +115,31 @@ def _insert(row: WebhookEvent) -> WebhookEvent:
     return known.get()
 
 
-def _mark_customer(event: WebhookEvent) -> None:
-    """What an event cannot tell, Stripe is asked for."""
-    if event.customer_stripe_id:
-        sync.apply_news([News(event.customer_stripe_id, urgent=True)], livemode=event.livemode)
-        _confirm_soon([event.customer_stripe_id], livemode=event.livemode)
+def _insert_unknown(rows: Sequence[WebhookEvent]) -> list[WebhookEvent]:
+    events = primary(WebhookEvent).filter(stripe_id__in=[row.stripe_id for row in rows])
+    known = {(event.stripe_id, event.account, event.livemode): event for event in events.defer("payload")}
+    unknown, ignored = [], []
+    for row in rows:
+        held = known.get((row.stripe_id, row.account, row.livemode))
+        if held is not None and held.status == Status.IGNORED and row.status == Status.PENDING:
+            ignored.append(held.pk)
+        elif held is not None:
+            continue
+        unknown.append(row)
+    if ignored:
+        events.filter(pk__in=ignored, status=Status.IGNORED).delete()
+    primary(WebhookEvent).bulk_create(unknown, ignore_conflicts=True)
+    _mark_customers([row for row in unknown if row.status == Status.FAILED])
+    return unknown
+
+
+def _mark_customers(failed: Sequence[WebhookEvent]) -> None:
+    """What events cannot tell, Stripe is asked for."""
+    for livemode in {event.livemode for event in failed}:
+        of_mode = [event for event in failed if event.livemode is livemode]
+        named = sorted({event.customer_stripe_id for event in of_mode if event.customer_stripe_id})
+        sync.apply_news([News(stripe_id, urgent=True) for stripe_id in named], livemode=livemode)
+        _confirm_soon(named, livemode=livemode)
 
 
 def replay(event: WebhookEvent) -> None:
@@ -176,7 +215,7 @@ def _process_alone(pk: int) -> None:
         reason = f"{type(error).__name__}: {error}"[:ERROR_LENGTH].replace("\x00", "")
         given_up = transactions.write(lambda: _record_failure(pk, reason))
         if given_up is not None:
-            transactions.write(lambda: _mark_customer(given_up))
+            transactions.write(lambda: _mark_customers([given_up]))
 
 
 def _count_attempt(pk: int) -> bool:

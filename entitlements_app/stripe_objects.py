@@ -123,11 +123,12 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Page(Generic[_Row]):
-    """One page of a list."""
+    """One page of a list. `unreadable` says what is wrong with the rows that were left out, where they may be."""
 
     rows: tuple[_Row, ...]
     has_more: bool
     last_id: str
+    unreadable: tuple[str, ...] = ()
 
 
 def parse_event(body: str) -> Event:
@@ -140,7 +141,11 @@ def parse_event(body: str) -> Event:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Malformed("the body is not JSON") from error
-    envelope = _object(data, "the body")
+    return _event(data, "the body")
+
+
+def _event(data: Any, place: str) -> Event:
+    envelope = _object(data, place)
     kind = envelope.get("object")
     if kind not in ("event", "v2.core.event"):
         raise Malformed("object: expected an event")
@@ -188,6 +193,22 @@ def parse_list(data: Any, *, parse: Callable[[dict[str, Any]], _Row], livemode: 
         has_more=_flag(listing, "has_more"),
         last_id=_text(rows[-1], "id") if rows else "",
     )
+
+
+def parse_events(data: Any) -> Page[Event]:
+    """Read one page of events. One without a usable envelope is left out: no other event has to wait for it."""
+    listing = _object(data, "the answer")
+    if listing.get("object") != "list" or not isinstance(listing.get("data"), list):
+        raise Malformed("object: expected a list")
+    events, problems, last_id = [], [], ""
+    for row in listing["data"]:
+        if isinstance(row, dict) and is_usable_id(row.get("id")):
+            last_id = row["id"]
+        try:
+            events.append(_event(row, "data"))
+        except Malformed as error:
+            problems.append(str(error))
+    return Page(tuple(events), _flag(listing, "has_more"), last_id, unreadable=tuple(problems))
 
 
 def parse_grant(row: dict[str, Any]) -> Grant:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -12,7 +13,7 @@ from urllib.parse import quote
 from . import conf, stripe_client, stripe_objects, windows
 from .budget import Allowance
 from .stripe_client import Answer, NoSuchObject, UnusableAnswer
-from .stripe_objects import CustomerDetails, Grant, Malformed, Page
+from .stripe_objects import CustomerDetails, Event, Grant, Malformed, Page
 
 _Row = TypeVar("_Row")
 
@@ -60,6 +61,23 @@ def retrieve_customer(customer_id: str, allowance: Allowance) -> Retrieved:
     return Retrieved(details=details, window=_window(answer, answer, started=started))
 
 
+def iter_events(
+    types: Sequence[str], created: dict[str, int], allowance: Allowance
+) -> Iterator[tuple[Page[Event], int]]:
+    """The pages of the events of these types and times, newest first, each with Stripe's time when it answered.
+
+    However many these are: whoever wants fewer stops. Raises what a call raises.
+    """
+    params = {"types": list(types)} | ({"created": created} if created else {})
+    asked = time.time()
+    try:
+        for page, answer in iter_pages("/v1/events", params, allowance, stripe_objects.parse_events, most=None):
+            yield page, windows.stripe_now(answer.date, asked=asked)
+            asked = time.time()
+    except CursorGone:
+        raise UnusableAnswer("The list of events changed while it was read.") from None
+
+
 def read_all(
     path: str, params: dict[str, Any], allowance: Allowance, read: Callable[[Any], Page[_Row]]
 ) -> Listing[_Row]:
@@ -80,11 +98,19 @@ class CursorGone(Exception):
 
 
 def iter_pages(
-    path: str, params: dict[str, Any], allowance: Allowance, read: Callable[[Any], Page[_Row]]
+    path: str,
+    params: dict[str, Any],
+    allowance: Allowance,
+    read: Callable[[Any], Page[_Row]],
+    *,
+    most: int | None = MAX_PAGES,
 ) -> Iterator[tuple[Page[_Row], Answer]]:
-    """The pages of a list, each with its answer, as they come. Raises `CursorGone` besides what a call raises."""
+    """The pages of a list, each with its answer, as they come. Raises `CursorGone` besides what a call raises.
+
+    More than `most` pages are `UnusableAnswer`; with None there may be any number.
+    """
     cursor = ""
-    for _ in range(MAX_PAGES):
+    for _ in itertools.islice(itertools.count(), most):
         after = {"starting_after": cursor} if cursor else {}
         try:
             answer = stripe_client.get(path, params | {"limit": PAGE_SIZE} | after, allowance)
@@ -99,7 +125,7 @@ def iter_pages(
         if page.last_id in ("", cursor):
             raise UnusableAnswer("Stripe's list does not end: has_more is true, but there is no next page.")
         cursor = page.last_id
-    raise UnusableAnswer(f"Stripe's list has more than {MAX_PAGES} pages.")
+    raise UnusableAnswer(f"Stripe's list has more than {most} pages.")
 
 
 def _readable(read: Callable[[Any], Any], answer: Answer) -> Any:

@@ -46,6 +46,11 @@ def fetch_window(
     return Window(math.floor(start), math.ceil(end))
 
 
+def stripe_now(date: int | None, *, asked: float) -> int:
+    """Stripe's time when it answered, or the earliest that it can have been. `asked` is our clock at the question."""
+    return math.floor(asked - UNDATED) if date is None else date
+
+
 def raised(held: Window | None, fetched: Window) -> Window:
     """A fetch only raises the window: it never makes an older payload welcome again."""
     if held is None:

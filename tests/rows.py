@@ -45,6 +45,11 @@ def held(stripe_id: str = "cus_acme") -> set[str]:
     return set(customer(stripe_id).active_entitlements.values_list("lookup_key", flat=True))
 
 
+def polled() -> None:
+    """As after a poll of the Events API: the next one is not due."""
+    SyncRun.objects.create(kind=SyncRun.Kind.BACKFILL, livemode=False, finished_at=timezone.now())
+
+
 def log(**filters: Any) -> list[tuple[str, str, str, bool]]:
     """The change log as (kind, key, cause, effective)."""
     rows = EntitlementChange.objects.filter(**filters).order_by("pk")

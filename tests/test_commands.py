@@ -124,10 +124,11 @@ def test_a_run_with_nothing_to_do_says_so(shop: Shop) -> None:
         "Webhook events: 0 taken.\n"
         "Changes that waited: 0 delivered, 0 failed, 0 parked.\n"
         "Starts and ends of overrides: of 0 subscriber(s), 0 failed.\n"
+        "Events API: 0 found that had not come, 1 call(s).\n"
         "Catalogue: 4 features, 3 products, 13 changes, 6 calls.\n"
         "Fetches: 0 answered, 0 of them changed something, 0 failed.\n"
     )
-    assert "\nCatalogue: not due.\n" in run("entitlements_run")
+    assert "\nEvents API: not due.\nCatalogue: not due.\n" in run("entitlements_run")
 
 
 def test_a_run_takes_all_that_is_due(shop: Shop) -> None:

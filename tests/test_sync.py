@@ -21,7 +21,7 @@ from entitlements_app.models import AccountState, ActiveEntitlement, Customer, W
 from entitlements_app.sync import sync_customer
 from entitlements_app.testing import StripeSimulator
 from tests.delivery import deliver, summary
-from tests.rows import catalogue_is_read, customer, effective, held, log, make_subscriber
+from tests.rows import catalogue_is_read, customer, effective, held, log, make_subscriber, polled
 from tests.shop import Shop
 from tests.threads import Crowd, wait_for_backends
 
@@ -184,6 +184,7 @@ def test_customers_of_the_other_mode_and_of_connected_accounts_are_never_asked_f
     not_due(cus)
     link(make_subscriber(), "cus_live", livemode=True)
     link(make_subscriber(), "cus_connected", account="acct_1")
+    polled()
     shop.calls()
     run()
     assert shop.calls() == []
@@ -326,7 +327,7 @@ def test_a_server_error_makes_its_customer_wait_longer_each_time(shop: Shop, cus
     for _ in range(3):
         settle(cus)
         AccountState.objects.update(next_call_at=None)
-        shop.stripe.fail_requests(500)
+        shop.stripe.fail_requests(500, path=LIST)
         run()
         waits.append(round(in_seconds(cus), -1))
     assert waits == [60, 120, 240]
@@ -338,7 +339,7 @@ def test_a_server_error_makes_its_customer_wait_longer_each_time(shop: Shop, cus
 def test_after_429_the_customer_has_its_time_back(shop: Shop, cus: str) -> None:
     settle(cus)
     planned = customer(cus).next_fetch_at
-    shop.stripe.fail_requests(429)
+    shop.stripe.fail_requests(429, path=LIST)
     assert "ended early" in run()
     assert customer(cus).next_fetch_at == planned
 
@@ -373,6 +374,7 @@ def test_a_call_that_stripe_refuses_is_not_repeated_at_once(shop: Shop, cus: str
 def test_after_a_lost_connection_another_customer_is_first(shop: Shop, cus: str, settings: Any) -> None:
     one_at_a_time(settings)
     other = another_due(shop)
+    polled()
     shop.stripe.drop_connections()
     assert "ended early" in run()
     AccountState.objects.update(next_call_at=None)

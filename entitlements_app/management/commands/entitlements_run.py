@@ -6,17 +6,18 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from entitlements_app import budget, catalog_sync, conf, inbox, overrides, provisioning, reconcile
+from entitlements_app import budget, catalog_sync, conf, inbox, overrides, poll, provisioning, reconcile
 
 RUN_SECONDS = 50
 DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
+POLL_SECONDS = 20  # after an outage there is much to find, and some of it can be fetched meanwhile
 
 
 class Command(BaseCommand):
     help = (
         "One pass of what is due: webhook events that still wait, changes that receivers of signals have still to be "
-        "told of, starts and ends of overrides, once a day the catalogue, then fetches from Stripe. For cron, every "
-        "minute. "
+        "told of, starts and ends of overrides, events that no webhook brought (every ten minutes), the catalogue "
+        "(once a day), then fetches from Stripe. For cron, every minute. "
         f"Ends when nothing is due, or after {RUN_SECONDS} seconds. Runs may overlap. Silent with --verbosity 0, "
         "but for problems. Exits with 1 while Stripe refuses the API key."
     )
@@ -25,40 +26,58 @@ class Command(BaseCommand):
         parser.add_argument("--resume", action="store_true", help="Call Stripe again after it had refused the API key.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        self._is_quiet = options["verbosity"] == 0
+        self._deadline = time.monotonic() + RUN_SECONDS
         try:
-            self._run(resume=options["resume"], quiet=options["verbosity"] == 0)
+            conf.check()
+            if options["resume"] and not budget.resume():
+                self.stdout.write("Calls to Stripe were not stopped.")
+            self._work_here()
+            if conf.stripe_api_key() is None:
+                self._warn("Nothing is fetched: ENTITLEMENTS_STRIPE_API_KEY is not set.")
+            else:
+                self._ask_stripe()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
 
-    def _run(self, *, resume: bool, quiet: bool) -> None:
-        conf.check()
-        deadline = time.monotonic() + RUN_SECONDS
-        if resume and not budget.resume():
-            self.stdout.write("Calls to Stripe were not stopped.")
-        events = inbox.process_due(deadline=deadline)
-        if not quiet:
-            self.stdout.write(f"Webhook events: {events} taken.")
-        deliveries = provisioning.deliver_due(deadline=min(deadline, time.monotonic() + DELIVERY_SECONDS))
-        if not quiet:
-            self.stdout.write(deliveries.as_line())
-        boundaries = overrides.tell_boundaries(deadline=deadline)
-        if not quiet:
-            self.stdout.write(boundaries.as_line())
-        if conf.stripe_api_key() is None:
-            self.stderr.write(self.style.WARNING("Nothing is fetched: ENTITLEMENTS_STRIPE_API_KEY is not set."))
-            return
-        self._sync_catalog(deadline=deadline, quiet=quiet)
-        report = reconcile.fetch_due(deadline=deadline)
-        if not quiet:
-            self.stdout.write(report.as_line())
-        if report.stopped or budget.stopped_reason():
-            raise CommandError(report.problem or budget.STOPPED)
-        if report.problem:
-            self.stderr.write(self.style.WARNING(f"Fetching ended early. {report.problem}"))
+    def _work_here(self) -> None:
+        self._say(f"Webhook events: {inbox.process_due(deadline=self._deadline)} taken.")
+        self._say(provisioning.deliver_due(deadline=self._within(DELIVERY_SECONDS)).as_line())
+        self._say(overrides.tell_boundaries(deadline=self._deadline).as_line())
 
-    def _sync_catalog(self, *, deadline: float, quiet: bool) -> None:
-        catalog = catalog_sync.sync_if_due(deadline=deadline)
-        if not quiet:
-            self.stdout.write(catalog.as_line() if catalog else "Catalogue: not due.")
+    def _ask_stripe(self) -> None:
+        self._poll()
+        self._sync_catalog()
+        fetched = reconcile.fetch_due(deadline=self._deadline)
+        self._say(fetched.as_line())
+        if fetched.stopped or budget.stopped_reason():
+            raise CommandError(fetched.problem or budget.STOPPED)
+        if fetched.problem:
+            self._warn(f"Fetching ended early. {fetched.problem}")
+
+    def _poll(self) -> None:
+        polled = poll.poll_if_due(deadline=self._within(POLL_SECONDS))
+        if polled is None:
+            self._say("Events API: not due.")
+            return
+        self._say(polled.as_line())
+        if polled.found:
+            inbox.process_due(deadline=self._deadline)
+        if polled.problem and not polled.stopped:
+            self._warn(f"Polling ended early. {polled.problem}")
+
+    def _sync_catalog(self) -> None:
+        catalog = catalog_sync.sync_if_due(deadline=self._deadline)
+        self._say(catalog.as_line() if catalog else "Catalogue: not due.")
         if catalog and catalog.problem:
-            self.stderr.write(self.style.WARNING(f"The catalogue was not read. {catalog.problem}"))
+            self._warn(f"The catalogue was not read. {catalog.problem}")
+
+    def _within(self, seconds: float) -> float:
+        return min(self._deadline, time.monotonic() + seconds)
+
+    def _say(self, line: str) -> None:
+        if not self._is_quiet:
+            self.stdout.write(line)
+
+    def _warn(self, line: str) -> None:
+        self.stderr.write(self.style.WARNING(line))
