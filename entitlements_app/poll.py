@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import Q, QuerySet
 
 from . import budget, conf, inbox, runs, stripe_reads, transactions
-from .budget import Allowance, Stopped
+from .budget import Allowance, Exhausted, Stopped
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import AccountState, SyncRun
 from .runs import Kind
@@ -150,7 +150,12 @@ class _Poll:
     def _read_again(self, start: int, end: int) -> None:
         while start < end:
             until = min(start + self._length, end)
-            if self._read(start, until).whole:
+            try:
+                read = self._read(start, until)
+            except Exhausted:
+                logger.warning("There was no time to read the last hour of events again.")
+                return
+            if read.whole:
                 start = until
 
     def _read(self, start: int | None, end: int | None) -> _Slice:

@@ -265,21 +265,20 @@ def test_a_page_takes_as_many_queries_whatever_it_holds(shop: Shop, cus: str) ->
 
 
 def test_a_poll_that_has_too_little_time_makes_headway(shop: Shop, cus: str) -> None:
+    """Not even the hour that is read again fits into one."""
     caught_up(shop)
-    for hour in range(3):
-        for _ in range(5):
-            happen(shop, f"cus_{hour}", times=100)
-            later(shop, HOUR / 5)
-    later(shop, 601)
-    shop.stripe.slow(0.03, path=EVENTS)
-    positions = []
-    while poll(0.5).problem:
+    for _ in range(8):
+        happen(shop, cus, times=100)
+        later(shop, HOUR / 4)
+    shop.stripe.slow(0.04, path=EVENTS)
+    positions = [position()]
+    while positions[-1] != shop.stripe.clock.seconds - 120:
+        poll(0.4)
         positions.append(position())
-        assert len(positions) < 50
-    assert positions == sorted(positions)
-    assert len(set(positions)) > 1
-    assert WebhookEvent.objects.count() == 1500
-    assert position() == shop.stripe.clock.seconds - 120
+        assert len(positions) < 30
+    assert positions == sorted(positions, key=int)
+    assert len(positions) > 2
+    assert WebhookEvent.objects.count() == 800
 
 
 def killed_at_page(number: int) -> Any:
@@ -311,7 +310,7 @@ def test_a_poll_that_is_killed_keeps_what_it_found_and_goes_on(shop: Shop, cus: 
     assert 60 < found < 230
     shop.calls()
     assert poll_if_due(deadline=time.monotonic() + 5) is None, "it may still be at work"
-    with time_machine.travel(timezone.now() + timedelta(minutes=6)):
+    with time_machine.travel(timezone.now() + timedelta(minutes=11)):
         report = poll_if_due(deadline=time.monotonic() + 5)
     assert report is not None
     assert report.found == 230 - found
