@@ -25,6 +25,7 @@ from .transactions import primary
 logger = logging.getLogger(__name__)
 
 POLL = timedelta(minutes=10)
+EARLY = timedelta(seconds=30)  # cron comes every minute, not to the second
 TYPES = (SUMMARY_UPDATED, CUSTOMER_DELETED)
 
 # Stripe seconds
@@ -57,7 +58,7 @@ def poll_if_due(*, deadline: float) -> PollReport | None:
     """Poll, unless another poll is at work, or one succeeded less than POLL ago, or calls are stopped."""
     if conf.stripe_api_key() is None or budget.stopped_reason():
         return None
-    run = runs.start_if_due(Kind.BACKFILL, every=POLL)
+    run = runs.start_if_due(Kind.BACKFILL, every=POLL - EARLY)
     return None if run is None else _poll(run, deadline=deadline)
 
 
