@@ -117,7 +117,7 @@ def _no_key() -> Iterator[CheckMessage]:
         mode = "live" if _read(conf.livemode) else "test"
         yield Warning(
             f"ENTITLEMENTS_STRIPE_API_KEY is not set: lost webhooks are never mended, and gates see {mode} mode.",
-            hint="Set it to a restricted key that may read entitlements, customers and products.",
+            hint="Set it to a restricted key that may read entitlements, customers, events and products.",
             id="entitlements_app.W001",
         )
 

@@ -40,7 +40,8 @@ def store(event: Event, *, sent_at: int | None) -> WebhookEvent:
     it again after the settings or the app were mended.
     """
     row = _row(event, sent_at=sent_at)
-    stored = transactions.write(lambda: _insert(row))
+    is_new = row.status != Status.FAILED and transactions.insert(row)
+    stored = row if is_new else transactions.write(lambda: _insert(row))
     _log_strange(event, stored)
     return stored
 

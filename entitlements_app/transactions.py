@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
-from django.db import OperationalError, connections, models, router, transaction
+from django.db import IntegrityError, OperationalError, connections, models, router, transaction
 
 from .models import Customer
 
@@ -36,16 +37,38 @@ def write(work: Callable[[], _T]) -> _T:
     A deadlock, a serialisation failure or SQLite's "locked" is tried three times in all. Inside a caller's `atomic`
     it is raised at once, since the caller's statements would have to be repeated too.
     """
+    return _tried(lambda: _once(work))
+
+
+def insert(row: models.Model) -> bool:
+    """Insert a row, in one statement and, outside of a caller's `atomic`, without a transaction around it.
+
+    Returns whether it was; false if it is there already, by whatever constraint.
+    """
+    in_atomic = connections[alias()].in_atomic_block
+
+    def work() -> None:
+        with transaction.atomic(using=alias()) if in_atomic else nullcontext():
+            row.save(using=alias(), force_insert=True)
+
+    try:
+        _tried(work)
+    except IntegrityError:
+        return False
+    return True
+
+
+def _tried(work: Callable[[], _T]) -> _T:
     if connections[alias()].in_atomic_block:
-        return _once(work)
+        return work()
     for attempt in range(1, TRIES):
         try:
-            return _once(work)
+            return work()
         except OperationalError as error:
             if not _is_transient(error):
                 raise
             time.sleep(random.uniform(0.01, 0.05) * attempt)
-    return _once(work)
+    return work()
 
 
 def _once(work: Callable[[], _T]) -> _T:
