@@ -14,6 +14,7 @@ from django.db import connection, transaction
 
 from entitlements_app import dispatch, schedule, tasks
 from entitlements_app.inbox import process_due
+from entitlements_app.linking import link
 from entitlements_app.models import EntitlementChange, WebhookEvent
 from entitlements_app.overrides import grant
 from tests.celery_app import app
@@ -21,6 +22,7 @@ from tests.delivery import deliver, store_only, summary
 from tests.receivers import Listener, connected
 from tests.rows import customer, held, make_subscriber
 from tests.server import ROOT
+from tests.shop import Shop
 from tests.threads import Crowd, closed
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -115,6 +117,15 @@ def test_a_batch_with_an_urgent_customer_wakes_for_it_and_another_does_not(acme:
     tasks.process_events()
     assert customer().urgent
     assert [b"confirm_customers" in message for message in queue.lrange("celery", 0, -1)].count(True) == 1
+
+
+def test_the_question_that_a_link_asks_is_answered_by_the_task(queue: Any, shop: Shop) -> None:
+    stripe_id = shop.customer()
+    shop.subscribe(stripe_id, "pro")
+    link(make_subscriber(), stripe_id)
+    assert queue.llen("celery") == 1
+    tasks.confirm_customers()
+    assert held(stripe_id) == {"sso", "export"}
 
 
 @pytest.mark.postgresql
