@@ -96,12 +96,10 @@ def of(customer: Customer) -> Fetch:
     return _fetch(customer, claim="", now=timezone.now())
 
 
-def claim_wave(limit: int, *, urgent_only: bool = False) -> list[Fetch]:
+def claim_wave(limit: int) -> list[Fetch]:
     """Take the customers whose fetches are first in the order of work, at most so many; none if none is due."""
     now, claim = timezone.now(), uuid.uuid4().hex
-    wave = transactions.write(
-        lambda: mirror.claim_wave(livemode=conf.livemode(), claim=claim, now=now, limit=limit, urgent_only=urgent_only)
-    )
+    wave = transactions.write(lambda: mirror.claim_wave(livemode=conf.livemode(), claim=claim, now=now, limit=limit))
     return [_fetch(row, claim=claim, now=now) for row in wave]
 
 

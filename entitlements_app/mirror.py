@@ -72,7 +72,7 @@ def asked_about() -> QuerySet[Customer]:
     return primary(Customer).annotate(holds=Exists(ActiveEntitlement.objects.filter(customer=OuterRef("pk"))))
 
 
-def claim_wave(*, livemode: bool, claim: str, now: datetime, limit: int, urgent_only: bool) -> list[Customer]:
+def claim_wave(*, livemode: bool, claim: str, now: datetime, limit: int) -> list[Customer]:
     """Take the customers that are first in the order of work away from everybody else, for LEASE.
 
     Returns them as they were before (`asked_about`), at most `limit`. Those that another transaction holds are left
@@ -80,7 +80,7 @@ def claim_wave(*, livemode: bool, claim: str, now: datetime, limit: int, urgent_
     """
     rows = asked_about().filter(account="", livemode=livemode, next_fetch_at__lte=now).order_by("next_fetch_at", "pk")
     wave = list(_lock_self(rows.filter(urgent=True))[:limit])
-    if not urgent_only and len(wave) < limit:
+    if len(wave) < limit:
         wave += _lock_self(rows.filter(urgent=False))[: limit - len(wave)]
     if wave:
         primary(Customer).filter(pk__in=[row.pk for row in wave]).update(next_fetch_at=now + LEASE, claim=claim)

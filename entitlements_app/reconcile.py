@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import islice
 from math import inf
 
@@ -71,11 +70,10 @@ def fetch_awaited(subscriber: object, *, unless_within: timedelta) -> bool:
     return applied
 
 
-def fetch_due(*, deadline: float, urgent_only: bool = False) -> FetchReport:
+def fetch_due(*, deadline: float) -> FetchReport:
     """Fetch what is due until nothing is, Stripe cannot be asked, or `deadline` (on `time.monotonic`) is past."""
     report = FetchReport()
-    claim = partial(fetches.claim_wave, urgent_only=urgent_only)
-    fetch_pool.run(claim, report, seconds=deadline - time.monotonic())
+    fetch_pool.run(fetches.claim_wave, report, seconds=deadline - time.monotonic())
     return report
 
 

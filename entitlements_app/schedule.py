@@ -18,4 +18,7 @@ BEAT_SCHEDULE: Final[dict[str, dict[str, Any]]] = {
     "entitlements: deliver changes": _every(30.0, "deliver_changes"),
     "entitlements: expire overrides": _every(60.0, "expire_overrides"),
     "entitlements: confirm customers": _every(60.0, "confirm_customers"),
+    # They look whether they are due, so that beat may be started anew at any time.
+    "entitlements: backfill events": _every(60.0, "backfill_events"),
+    "entitlements: sync the catalogue": _every(60.0, "sync_catalog"),
 }

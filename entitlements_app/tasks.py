@@ -25,9 +25,12 @@ from typing import Final
 
 from celery import current_app, shared_task
 
-from . import conf, dispatch, inbox, overrides, provisioning, reconcile
+from . import catalog_sync, conf, dispatch, inbox, overrides, poll, provisioning, reconcile
 
 PASS_SECONDS: Final = 5.0
+# These two are seldom due, and cannot always be cut into passes: the lists of a catalogue are read whole.
+POLL_SECONDS: Final = 20.0
+CATALOG_SECONDS: Final = 50.0
 
 # Whatever the site's own tasks do.
 _task = shared_task(ignore_result=True, acks_late=False, reject_on_worker_lost=False, serializer="json")
@@ -60,6 +63,20 @@ def expire_overrides() -> None:
     """Log the starts and ends of overrides, so that they are told."""
     with _pass("expire_overrides") as deadline:
         overrides.tell_boundaries(deadline=deadline)
+
+
+@_task
+def backfill_events() -> None:
+    """Every ten minutes: find the events that no webhook brought."""
+    polled = poll.poll_if_due(deadline=time.monotonic() + POLL_SECONDS)
+    if polled is not None and polled.found:
+        dispatch.wake("process_events")
+
+
+@_task
+def sync_catalog() -> None:
+    """Once a day: make the catalogue equal to Stripe's."""
+    catalog_sync.sync_if_due(deadline=time.monotonic() + CATALOG_SECONDS)
 
 
 @contextmanager

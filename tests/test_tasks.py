@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from entitlements_app import dispatch, schedule, tasks
 from entitlements_app.inbox import process_due
 from entitlements_app.linking import link
-from entitlements_app.models import EntitlementChange, WebhookEvent
+from entitlements_app.models import EntitlementChange, Feature, WebhookEvent
 from entitlements_app.overrides import grant
 from tests.celery_app import app
 from tests.delivery import deliver, store_only, summary
@@ -34,9 +34,9 @@ def test_each_entry_of_beat_is_a_task_with_a_rhythm_and_an_end() -> None:
         task = app.tasks[entry["task"]]
         assert (task.ignore_result, task.acks_late, task.reject_on_worker_lost) == (True, False, False)
         assert 0 < entry["schedule"] <= entry["options"]["expires"] == 60
-    assert {f"entitlements_app.tasks.{name}" for name in dispatch.Work.__args__} == {
-        entry["task"] for entry in schedule.BEAT_SCHEDULE.values()
-    }
+    scheduled = {entry["task"] for entry in schedule.BEAT_SCHEDULE.values()}
+    assert scheduled == {name for name in app.tasks if name.startswith("entitlements_app.")}
+    assert {f"entitlements_app.tasks.{name}" for name in dispatch.Work.__args__} <= scheduled
 
 
 @pytest.mark.once
@@ -126,6 +126,30 @@ def test_the_question_that_a_link_asks_is_answered_by_the_task(queue: Any, shop:
     assert queue.llen("celery") == 1
     tasks.confirm_customers()
     assert held(stripe_id) == {"sso", "export"}
+
+
+def test_a_lost_event_is_found_and_has_its_customer_asked_about(queue: Any, shop: Shop) -> None:
+    stripe_id = shop.customer()
+    link(make_subscriber(), stripe_id)
+    shop.subscribe(stripe_id, "pro")
+    shop.stripe.clock.advance(200)
+    queue.delete("celery")
+    tasks.backfill_events()
+    assert queue.llen("celery") == 1
+    tasks.process_events()
+    tasks.confirm_customers()
+    assert held(stripe_id) == {"sso", "export"}
+    shop.calls()
+    tasks.backfill_events()
+    assert shop.calls() == [], "it is not due"
+
+
+def test_the_catalogue_is_read_once_a_day(queue: Any, shop: Shop) -> None:
+    tasks.sync_catalog()
+    assert Feature.objects.filter(lookup_key="sso").exists()
+    shop.calls()
+    tasks.sync_catalog()
+    assert shop.calls() == []
 
 
 @pytest.mark.postgresql
