@@ -70,7 +70,7 @@ test: $(READY)
 	@passed=0; for setup in \
 		"TEST_DATABASE=sqlite" \
 		"TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once,forced,cache,deliveries" \
-		"TEST_DATABASE=sqlite TEST_USE_TZ=0 TEST_WITHOUT=once,gates,cache,deliveries,searches"; \
+		"TEST_DATABASE=sqlite TEST_USE_TZ=0 TEST_WITHOUT=once,gates,cache,deliveries,searches,crowds"; \
 	do \
 		echo "== Tests, $$setup =="; \
 		env $$setup $(BIN)/$(PYTEST) $(ARGS) || $(NONE_OF_ARGS_HERE) || \
@@ -87,7 +87,7 @@ newest-test: $(READY)
 	elif python=$(FIND_NEWEST) && [ -n "$$python" ]; then \
 		$(MAKE) --no-print-directory $(NEWEST)/ready NEWEST_PYTHON="$$python" && \
 		echo "== Tests, TEST_DATABASE=postgresql, newest Django: $$($(NEWEST)/bin/python -m django --version) ==" && \
-		env TEST_DATABASE=postgresql TEST_WITHOUT=once,forced,searches $(NEWEST)/bin/$(PYTEST) $(ARGS); \
+		env TEST_DATABASE=postgresql TEST_WITHOUT=once,forced,searches,crowds $(NEWEST)/bin/$(PYTEST) $(ARGS); \
 	else \
 		echo "== NOT tested on the newest Django: no Python 3.12 is found. NEWEST_PYTHON=/path/to/python names one. =="; \
 	fi

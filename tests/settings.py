@@ -72,6 +72,7 @@ else:
         }
     )
 
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # a good one is slow on purpose
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "entitlements_app.backends.EntitlementsBackend",

@@ -736,6 +736,7 @@ def run_pytest(folder: Any, source: str, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.once
 def test_a_project_that_uses_neither_loads_nothing_of_django(tmp_path: Any) -> None:
     source = "import sys\ndef test_it():\n    assert not {'django', 'factory', 'stripe'} & set(sys.modules)\n"
     assert "1 passed" in run_pytest(tmp_path, source)
@@ -770,6 +771,7 @@ def test_no_key():
 """
 
 
+@pytest.mark.once
 def test_the_marker_on_a_module_and_what_it_refuses(tmp_path: Any) -> None:
     said = run_pytest(tmp_path, MODULE)
     assert "2 passed, 2 errors" in said, said
@@ -777,11 +779,13 @@ def test_the_marker_on_a_module_and_what_it_refuses(tmp_path: Any) -> None:
     assert "A lookup key is a text that is not empty, not 1" in said
 
 
+@pytest.mark.once
 def test_the_marker_and_the_fixture_are_documented_by_pytest_itself(tmp_path: Any) -> None:
     assert "@pytest.mark.entitlements(*lookup_keys)" in run_pytest(tmp_path, "", "--markers")
     assert "A function that says what a subscriber is entitled to" in run_pytest(tmp_path, "", "--fixtures")
 
 
+@pytest.mark.once
 def test_it_needs_neither_pytest_nor_factory_boy() -> None:
     code = (
         "import sys; sys.modules['pytest'] = sys.modules['factory'] = None\n"
