@@ -10,6 +10,7 @@ import time
 from collections.abc import Set
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef
@@ -88,13 +89,13 @@ def run_now(*, dry: bool = False) -> CatalogReport:
 
 
 def sync_if_due(*, deadline: float) -> CatalogReport | None:
-    """Read the catalogue unless that was done today, or is being done. `None` if so, or if Stripe is not called at all.
+    """Read the catalogue unless that was done today, or is being done, or cannot be: then `None`.
 
     Ends about `deadline` (on `time.monotonic`). A catalogue of many products is read in portions, each whole. What goes
     wrong is logged and told in the report: it is tried again after an hour. Raises `RuntimeError` in an atomic block.
     """
     transactions.refuse_open_transaction("Reading the catalogue")
-    if conf.stripe_api_key() is None or budget.stopped_reason():
+    if conf.stripe_api_key() is None or budget.stopped_reason() or deadline <= time.monotonic():
         return None
     run = runs.start_if_due(Kind.CATALOG, every=AGAIN if _waiting() else EVERY, retry=AGAIN)
     if run is None:
@@ -116,6 +117,11 @@ class _Allowance(Allowance):
         super().__init__(seconds=seconds)
         self._run = run
         self._said = time.monotonic()
+
+    @property
+    def longest_call(self) -> float:
+        """A call that has begun in time may end later: one cut short looks as if Stripe were out of reach."""
+        return inf if self.seconds_left > 0 else 0
 
     def take(self) -> None:
         super().take()
