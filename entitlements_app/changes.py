@@ -7,24 +7,28 @@ same time would each still see the other's.
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
-from . import cache, provisioning
+from . import cache, provisioning, transactions
 from .answers import FOR_EVER, Reading, moment, read_many
 from .diff import Difference, difference
 from .in_force import DENY, GRANT
 from .models import Customer, EntitlementChange, EntitlementOverride, SubscriberState
+from .old_rows import batches, last_before
 from .transactions import alias, primary, rewrite
 
 Cause = EntitlementChange.Cause
 Kind = EntitlementChange.Kind
+
+_OF_CUSTOMERS = (Cause.EVENT, Cause.FETCH)  # rows of these replay to what each customer holds
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Announced:
             for kind, key in _by_kind(move.keys):
                 effective = (move.subscriber_id, kind, key) in waiting
                 waiting.discard((move.subscriber_id, kind, key))
-                if effective or move.cause in (Cause.EVENT, Cause.FETCH):
+                if effective or move.cause in _OF_CUSTOMERS:
                     rows.append(self._row(move, kind, key, effective=effective))
         boundaries = _Boundaries({(pk, key) for pk, _, key in waiting})
         unexplained = [
@@ -166,3 +170,34 @@ def _by_kind(keys: Difference) -> Iterator[tuple[Kind, str]]:
         yield Kind.GRANTED, key
     for key in sorted(keys.lost):
         yield Kind.REVOKED, key
+
+
+# What is forgotten
+
+
+def purge(*, before: datetime, deadline: float) -> int:
+    """Delete changes from before that moment, but those that the log needs. Returns how many were deleted.
+
+    It needs what is undelivered or parked, and the newest row of each key, of a customer and of a subscriber: these
+    replay to what the customer holds and to the subscriber's answer. Where most of millions of old rows are of that
+    sort, a pass has no time to look at all of them: it begins anywhere and goes round, so that each has its turn.
+    """
+    rows = primary(EntitlementChange)
+    last = last_before(rows, "created_at", before)
+    first = random.randint(0, last)
+    deleted = 0
+    for after, until in ((first, last), (0, first)):
+        for batch in batches(rows, after=after, until=until, deadline=deadline):
+            old = batch.filter(_is_superseded(), created_at__lt=before, delivered_at__isnull=False)
+            deleted += transactions.write(old.delete)[0]
+    return deleted
+
+
+def _is_superseded() -> Q:
+    """A newer row says the same of the key, in each of the two replays that the row is part of."""
+    newer = primary(EntitlementChange).filter(pk__gt=OuterRef("pk"), lookup_key=OuterRef("lookup_key"))
+    of_customer = newer.filter(customer=OuterRef("customer"), cause__in=_OF_CUSTOMERS)
+    of_answer = newer.filter(subscriber=OuterRef("subscriber"), livemode=OuterRef("livemode"), effective=True)
+    return (~Q(cause__in=_OF_CUSTOMERS) | Q(customer=None) | Exists(of_customer)) & (
+        Q(effective=False) | Q(subscriber=None) | Exists(of_answer)
+    )

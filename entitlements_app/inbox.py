@@ -10,6 +10,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from functools import partial
 
 from django.db import transaction
@@ -17,6 +18,8 @@ from django.utils import timezone
 
 from . import conf, dispatch, sync, transactions
 from .models import Customer, WebhookEvent, WebhookEventQuerySet
+from .old_rows import BATCH as PURGE_BATCH
+from .old_rows import batches, last_before
 from .stripe_objects import CUSTOMER_DELETED, SUMMARY_UPDATED, Event, parse_summary
 from .sync import News, Payload
 from .transactions import alias, lock_or_skip, primary
@@ -289,3 +292,29 @@ def _newest_payload(summaries: Sequence[WebhookEvent]) -> Payload:
         return Payload(created, None, grants=(), complete=False, sole_of_its_second=sole_of_its_second)
     summary = parse_summary(newest.payload, livemode=newest.livemode)
     return Payload(created, newest.sent_at, summary.grants, summary.complete, sole_of_its_second)
+
+
+# What is forgotten
+
+
+def purge_payloads(*, before: datetime, deadline: float) -> int:
+    """Empty processed events that were received before that moment. Returns how many were.
+
+    A failed one keeps its payload as long as its row: whoever looks into it needs it.
+    """
+    rows = primary(WebhookEvent).filter(status=Status.PROCESSED, payload__isnull=False)
+    oldest = rows.filter(received_at__lt=before).order_by("received_at").values_list("pk", flat=True)
+    emptied = 0
+    while time.monotonic() < deadline and (pks := list(oldest[:PURGE_BATCH])):
+        emptied += transactions.write(partial(rows.filter(pk__in=pks).update, payload=None))
+    return emptied
+
+
+def purge(*, before: datetime, deadline: float) -> int:
+    """Delete events that were received before that moment, but pending ones. Returns how many were deleted."""
+    rows = primary(WebhookEvent)
+    deleted = 0
+    for batch in batches(rows, after=0, until=last_before(rows, "received_at", before), deadline=deadline):
+        old = batch.filter(received_at__lt=before).exclude(status=Status.PENDING)
+        deleted += transactions.write(old.delete)[0]
+    return deleted

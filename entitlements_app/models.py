@@ -116,6 +116,11 @@ class Customer(models.Model):
                 condition=models.Q(urgent=True),
                 name="entitlements_customer_urgent",
             ),
+            models.Index(
+                fields=["livemode", "hinted_at"],
+                condition=models.Q(hinted_at__isnull=False),
+                name="entitlements_customer_marked",
+            ),
         )
 
     def __str__(self) -> str:
@@ -489,6 +494,16 @@ class WebhookEvent(models.Model):
                 name="entitlements_event_pending",
             ),
             models.Index(fields=["customer_stripe_id"], name="entitlements_event_customer"),
+            models.Index(
+                fields=["livemode", "received_at"],
+                condition=models.Q(status="failed"),
+                name="entitlements_event_failures",
+            ),
+            models.Index(
+                fields=["received_at"],
+                condition=models.Q(status="processed", payload__isnull=False),
+                name="entitlements_event_payload",
+            ),
         )
 
     def __str__(self) -> str:

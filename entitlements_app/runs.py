@@ -9,11 +9,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from . import conf, transactions
 from .models import EntitlementChange, SyncRun
+from .old_rows import batches, last_before
 from .transactions import alias, primary
 from .windows import LEASE
 
@@ -82,6 +83,17 @@ def count_fetches(*, done: int, changed: int, failed: int, calls: int, drift: di
 
     if any(numbers.values()):
         transactions.write(work)
+
+
+def purge(*, before: datetime, deadline: float) -> int:
+    """Delete runs that ended before that moment, but the latest of each kind. Returns how many were deleted."""
+    rows = primary(SyncRun)
+    same = {field: OuterRef(field) for field in ("kind", "account", "livemode")}
+    newer = Exists(rows.filter(started_at__gt=OuterRef("started_at"), **same))
+    deleted = 0
+    for batch in batches(rows, after=0, until=last_before(rows, "started_at", before), deadline=deadline):
+        deleted += transactions.write(batch.filter(newer, finished_at__lt=before).delete)[0]
+    return deleted
 
 
 def _runs(kind: Kind) -> QuerySet[SyncRun]:

@@ -6,10 +6,11 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from entitlements_app import budget, catalog_sync, conf, inbox, overrides, poll, provisioning, reconcile
+from entitlements_app import budget, catalog_sync, conf, inbox, overrides, poll, provisioning, purge, reconcile
 
 RUN_SECONDS = 50
 DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
+PURGE_SECONDS = 5  # also at the end of a pass that had no second left
 POLL_SECONDS = 20  # after an outage there is much to find, and some of it can be fetched meanwhile
 
 
@@ -17,8 +18,8 @@ class Command(BaseCommand):
     help = (
         "One pass of what is due: webhook events that still wait, changes that receivers of signals have still to be "
         "told of, starts and ends of overrides, events that no webhook brought (every ten minutes), the catalogue "
-        "(once a day), then fetches from Stripe. For cron, every minute. "
-        f"Ends when nothing is due, or after {RUN_SECONDS} seconds. Runs may overlap. Silent with --verbosity 0, "
+        "(once a day), then fetches from Stripe, and once a day what can be forgotten. For cron, every minute. "
+        f"Ends when nothing is due, or after about {RUN_SECONDS} seconds. Runs may overlap. Silent with --verbosity 0, "
         "but for problems. Exits with 1 while Stripe refuses the API key."
     )
 
@@ -33,27 +34,32 @@ class Command(BaseCommand):
             if options["resume"] and not budget.resume():
                 self.stdout.write("Calls to Stripe were not stopped.")
             self._work_here()
-            if conf.stripe_api_key() is None:
-                self._warn("Nothing is fetched: ENTITLEMENTS_STRIPE_API_KEY is not set.")
-            else:
-                self._ask_stripe()
+            stopped = self._ask_stripe()
+            self._purge()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
+        if stopped:
+            raise CommandError(stopped)
 
     def _work_here(self) -> None:
         self._say(f"Webhook events: {inbox.process_due(deadline=self._deadline)} taken.")
         self._say(provisioning.deliver_due(deadline=self._within(DELIVERY_SECONDS)).as_line())
         self._say(overrides.tell_boundaries(deadline=self._deadline).as_line())
 
-    def _ask_stripe(self) -> None:
+    def _ask_stripe(self) -> str:
+        """Returns why calls to Stripe are stopped, if they are."""
+        if conf.stripe_api_key() is None:
+            self._warn("Nothing is fetched: ENTITLEMENTS_STRIPE_API_KEY is not set.")
+            return ""
         self._poll()
         self._sync_catalog()
         fetched = reconcile.fetch_due(deadline=self._deadline)
         self._say(fetched.as_line())
         if fetched.stopped or budget.stopped_reason():
-            raise CommandError(fetched.problem or budget.STOPPED)
+            return fetched.problem or budget.STOPPED
         if fetched.problem:
             self._warn(f"Fetching ended early. {fetched.problem}")
+        return ""
 
     def _poll(self) -> None:
         polled = poll.poll_if_due(deadline=self._within(POLL_SECONDS))
@@ -71,6 +77,11 @@ class Command(BaseCommand):
         self._say(catalog.as_line() if catalog else "Catalogue: not due.")
         if catalog and catalog.problem:
             self._warn(f"The catalogue was not read. {catalog.problem}")
+
+    def _purge(self) -> None:
+        purged = purge.purge_if_due(deadline=max(self._deadline, time.monotonic() + PURGE_SECONDS))
+        if purged and purged.total:
+            self._say(purged.as_line())
 
     def _within(self, seconds: float) -> float:
         return min(self._deadline, time.monotonic() + seconds)
