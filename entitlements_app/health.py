@@ -1,0 +1,155 @@
+"""What of a status needs a person, and what that person can do. Pure: it is told everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from .status import Kind, Status
+
+EVENT_WAITS: Final = timedelta(minutes=15)
+URGENT_WAITS: Final = timedelta(minutes=15)
+FETCH_WAITS: Final = timedelta(days=1)
+CHANGE_WAITS: Final = timedelta(hours=1)
+SILENT: Final = timedelta(hours=1)  # polls are ten minutes apart
+FAILING: Final = timedelta(days=2)
+
+_IS_IT_RUNNING = "Is `manage.py entitlements_run` in your crontab, every minute, or are Celery's beat and worker up?"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`code` is stable, for monitoring; `message` is for people, and says what to do."""
+
+    code: str
+    message: str
+
+
+def get_problems(status: Status) -> list[Problem]:
+    """What needs a person, the most urgent first. Empty if all is well."""
+    return [Problem(code, message) for code, message in _problems(status)]
+
+
+def span(seconds: float) -> str:
+    """A length of time, about, for people."""
+    for size, name in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {name}"
+    return f"{int(seconds)} s"
+
+
+def _problems(status: Status) -> Iterator[tuple[str, str]]:
+    if status.calls.stopped_reason:
+        yield (
+            "calls_stopped",
+            f"Stripe refused the API key ({status.calls.stopped_reason}), so nothing is fetched. Set another key, or "
+            "mend this one in Stripe's Dashboard and run `manage.py entitlements_run --resume`.",
+        )
+    elif status.configuration.api_key:
+        yield from _of_asking(status)
+    elif _is_long_ago(_seen_at(status, Kind.PURGE), status, FAILING):  # the one thing that needs no key
+        yield "run_silent", f"What is to run every day has not run. {_IS_IT_RUNNING}"
+    yield from _of_events(status)
+    yield from _of_telling(status)
+    for kind in (Kind.CATALOG, Kind.PURGE):
+        run = status.runs[kind]
+        if run and run.error and _is_long_ago(run.succeeded_at, status, FAILING):
+            yield (
+                f"{kind}_fails",
+                f"“{kind.label}” fails: {_sentence(run.error)} Mend that; it is tried again by itself.",
+            )
+
+
+def _of_asking(status: Status) -> Iterator[tuple[str, str]]:
+    """What is asked of Stripe, while there is a key that it accepts."""
+    customers, poll = status.customers, status.runs[Kind.BACKFILL]
+    seen_at = _seen_at(status, Kind.BACKFILL)
+    if _is_long_ago(seen_at, status, SILENT):
+        last = "never polled" if seen_at is None else f"last polled {_ago(seen_at, status)} ago"
+        yield "poll_silent", f"Stripe's events were {last}: a lost webhook is not noticed. {_IS_IT_RUNNING}"
+    elif poll and poll.error and _is_long_ago(poll.succeeded_at, status, SILENT):
+        yield "poll_fails", f"Polling Stripe's events fails: {_sentence(poll.error)} A lost webhook is not noticed."
+    if _is_longer(customers.longest_urgent_seconds, URGENT_WAITS):
+        yield (
+            "urgent_fetches_wait",
+            f"{customers.urgent} customer(s) of whom there is news wait to be asked about, the longest for "
+            f"{span(customers.longest_urgent_seconds or 0)}. {_fetching(status)}",
+        )
+    if _is_longer(customers.longest_due_seconds, FETCH_WAITS):
+        yield (
+            "fetches_wait",
+            f"{customers.due} customer(s) are due to be confirmed, the longest for "
+            f"{span(customers.longest_due_seconds or 0)}. {_fetching(status)}",
+        )
+
+
+def _fetching(status: Status) -> str:
+    run = status.runs[Kind.CONFIRM]
+    if run is None or _is_long_ago(run.seen_at, status, SILENT):
+        return _IS_IT_RUNNING
+    if run.failed:
+        return f"Of the last fetches {run.failed} failed: the log of entitlements_app.reconcile says why."
+    return "There are more than calls: raise ENTITLEMENTS_STRIPE_RATE, or ENTITLEMENTS_CONFIRM_EVERY."
+
+
+def _of_events(status: Status) -> Iterator[tuple[str, str]]:
+    events = status.events
+    if events.failed:
+        yield (
+            "events_failed",
+            f"{events.failed} webhook event(s) failed for good. Django admin shows their errors (webhook events, "
+            "status failed). Mend the cause, then have them sent again from Stripe's Dashboard.",
+        )
+    if _is_longer(events.oldest_pending_seconds, EVENT_WAITS):
+        yield (
+            "events_wait",
+            f"{events.pending} webhook event(s) wait to be processed, the oldest for "
+            f"{span(events.oldest_pending_seconds or 0)}. {_IS_IT_RUNNING} "
+            "If so, the log of entitlements_app.inbox says what fails.",
+        )
+
+
+def _of_telling(status: Status) -> Iterator[tuple[str, str]]:
+    changes, overrides = status.changes, status.overrides
+    if changes.parked:
+        yield (
+            "changes_parked",
+            f"{changes.parked} change(s) are parked: a receiver of yours failed too often. Django admin shows its "
+            "error (entitlement changes). Mend it, then pass them to entitlements_app.provisioning.resend.",
+        )
+    if _is_longer(changes.oldest_undelivered_seconds, CHANGE_WAITS):
+        yield (
+            "changes_wait",
+            f"{changes.undelivered} change(s) wait to be told to your receivers, the oldest for "
+            f"{span(changes.oldest_undelivered_seconds or 0)}. {_IS_IT_RUNNING} "
+            "If so, the log of entitlements_app.provisioning says what fails.",
+        )
+    if _is_longer(overrides.longest_untold_seconds, CHANGE_WAITS):
+        yield (
+            "overrides_wait",
+            f"Overrides of {overrides.untold} subscriber(s) started or ended, and nobody was told, for "
+            f"{span(overrides.longest_untold_seconds or 0)}. {_IS_IT_RUNNING}",
+        )
+
+
+def _seen_at(status: Status, kind: Kind) -> datetime | None:
+    run = status.runs[kind]
+    return run.seen_at if run else None
+
+
+def _is_longer(seconds: int | None, most: timedelta) -> bool:
+    return seconds is not None and seconds > most.total_seconds()
+
+
+def _is_long_ago(moment: datetime | None, status: Status, most: timedelta) -> bool:
+    return moment is None or status.as_of - moment > most
+
+
+def _ago(moment: datetime, status: Status) -> str:
+    return span((status.as_of - moment).total_seconds())
+
+
+def _sentence(error: str) -> str:
+    return error if error.endswith(".") else f"{error}."
