@@ -100,7 +100,7 @@ def _of_events(status: Status) -> Iterator[tuple[str, str]]:
         yield (
             "events_failed",
             f"{events.failed} webhook event(s) failed for good. Django admin shows their errors (webhook events, "
-            "status failed). Mend the cause, then have them sent again from Stripe's Dashboard.",
+            "status failed). Mend the cause, then choose “Try failed events again” there.",
         )
     if _is_longer(events.oldest_pending_seconds, EVENT_WAITS):
         yield (

@@ -26,9 +26,12 @@ Drift = EntitlementChange.Drift
 
 @dataclass(frozen=True)
 class Configuration:
+    """What is set, and never to which secret. `processing`: who processes webhooks, `inline` or `celery`."""
+
     livemode: bool
     api_key: bool
     webhook_secrets: int
+    processing: str
     rate: float
     confirm_every_seconds: int
 
@@ -154,6 +157,7 @@ def _configuration() -> Configuration:
         livemode=conf.livemode(),
         api_key=conf.stripe_api_key() is not None,
         webhook_secrets=len(conf.webhook_secrets()),
+        processing=conf.webhook_processing(),
         rate=conf.stripe_rate(),
         confirm_every_seconds=int(conf.confirm_every().total_seconds()),
     )

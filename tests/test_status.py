@@ -85,7 +85,7 @@ def test_a_site_that_is_well_says_so_in_its_last_line(shop: Shop, polled: None) 
     said, code = look()
     assert (code, said.splitlines()[-1]) == (0, "All is well.")
     assert line("Customers") == "1; 1 marked: there is news that no fetch has settled yet"
-    assert line("Mode") == "test; an API key is set; 1 webhook secret(s)"
+    assert line("Mode") == "test; an API key is set; 1 webhook secret(s); processing: inline"
     assert line("Webhook events") == "0 pending; 0 failed"
     assert "this month (UTC); at most 1000 a second" in line("Calls to Stripe")
 
@@ -135,7 +135,9 @@ def test_the_fields_are_those_that_are_documented(polled: None) -> None:
         "well": None,
         "problems": None,
         "as_of": None,
-        "configuration": dict.fromkeys(["livemode", "api_key", "webhook_secrets", "rate", "confirm_every_seconds"]),
+        "configuration": dict.fromkeys(
+            ["livemode", "api_key", "webhook_secrets", "processing", "rate", "confirm_every_seconds"]
+        ),
         "events": dict.fromkeys(["pending", "overdue", "oldest_pending_seconds", "failed"]),
         "customers": dict.fromkeys(
             [
@@ -246,7 +248,7 @@ def with_a_failing_catalogue() -> None:
     ("go_wrong", "code", "remedy"),
     [
         (with_a_pending_event, "events_wait", "Is `manage.py entitlements_run` in your crontab"),
-        (with_a_failed_event, "events_failed", "sent again from Stripe's Dashboard"),
+        (with_a_failed_event, "events_failed", "Try failed events again"),
         (with_a_parked_change, "changes_parked", "entitlements_app.provisioning.resend"),
         (with_a_waiting_change, "changes_wait", "entitlements_app.provisioning says what fails"),
         (with_an_override_that_ended, "overrides_wait", "Is `manage.py entitlements_run` in your crontab"),

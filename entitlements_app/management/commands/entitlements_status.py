@@ -97,8 +97,10 @@ def _mode(status: Status) -> str:
     configuration = status.configuration
     mode = "live" if configuration.livemode else "test"
     key = "an API key is set" if configuration.api_key else "no API key is set, so nothing is fetched"
-    secrets = configuration.webhook_secrets
-    return f"{mode}; {key}; " + (f"{secrets} webhook secret(s)" if secrets else "no webhook secret: all are refused")
+    secrets = "no webhook secret is set, so all webhooks are refused"
+    if configuration.webhook_secrets:
+        secrets = f"{configuration.webhook_secrets} webhook secret(s)"
+    return f"{mode}; {key}; {secrets}; processing: {configuration.processing}"
 
 
 def _customers(status: Status) -> str:
@@ -149,7 +151,10 @@ def _never(kind: str, status: Status) -> str:
         return "never: it is started by hand, with entitlements_sync --all"
     if kind != Kind.PURGE and not status.configuration.api_key:
         return "none: no API key is set"
-    return "none yet" if any(status.runs.values()) else "no run yet: is entitlements_run in your crontab?"
+    if any(status.runs.values()):
+        return "none yet"
+    by_celery = status.configuration.processing == "celery"
+    return f"no run yet: {'is beat up?' if by_celery else 'is entitlements_run in your crontab?'}"
 
 
 def _since(moment: datetime, status: Status) -> str:
