@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import connections
 from django.db.models import Count, Min, Q, QuerySet, Subquery, Sum
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from . import budget, conf
@@ -136,7 +137,9 @@ def get_status() -> Status:
     conf.check()
     now = timezone.now()
     day, week = _drift(now)
-    state = primary(AccountState).filter(account="", livemode=conf.livemode()).first()
+    # The call budget is planned on the database's clock.
+    state = primary(AccountState).filter(account="", livemode=conf.livemode()).annotate(clock=Now()).first()
+    ahead = state.next_call_at - state.clock if state and state.next_call_at else timedelta(0)
     return Status(
         as_of=now,
         configuration=_configuration(),
@@ -148,7 +151,7 @@ def get_status() -> Status:
         drift_week=week,
         runs=_runs(),
         poll_lag_seconds=_poll_lag(state),
-        calls=_calls(state, now),
+        calls=_calls(state, ahead, now),
     )
 
 
@@ -283,19 +286,13 @@ def _poll_lag(state: AccountState | None) -> int | None:
     return max(int(time.time()) - state.polled_to, 0)
 
 
-def _calls(state: AccountState | None, now: datetime) -> Calls:
+def _calls(state: AccountState | None, ahead: timedelta, now: datetime) -> Calls:
+    """After Stripe was out of reach, or asked for less, the next call is planned ahead."""
     reason = budget.stopped_reason()
+    is_paused = state is not None and state.paused_at is not None and now - state.paused_at < budget.FARTHEST
     return Calls(
         this_month=budget.calls_this_month(),
         stopped_at=state.stopped_at if state and reason else None,
         stopped_reason=reason,
-        paused_until=_paused_until(state, now),
+        paused_until=now + ahead if is_paused and ahead > timedelta(0) else None,
     )
-
-
-def _paused_until(state: AccountState | None, now: datetime) -> datetime | None:
-    """After Stripe was out of reach or asked for less, the next call is planned far ahead."""
-    if state is None or state.paused_at is None or state.next_call_at is None:
-        return None
-    is_recent = now - state.paused_at < budget.FARTHEST
-    return state.next_call_at if is_recent and state.next_call_at > now else None

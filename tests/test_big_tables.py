@@ -31,7 +31,7 @@ def test_no_big_table_is_read_from_end_to_end(big_tables: None) -> None:
         told = status.get_status()
         purged = purge_history(payloads=timedelta(days=33), deadline=time.monotonic() + 60)
     assert (told.customers.estimated, told.customers.total) == (True, pytest.approx(MANY, rel=0.05))
-    assert (purged.payloads, purged.events, purged.changes) == (35_000, 25_000, 100_000)
+    assert (purged.payloads, purged.events, purged.changes) == pytest.approx((35_000, 25_000, 100_000), abs=50)
     statements = [query["sql"] for query in asked.captured_queries]
     for sql in [sql for sql in statements if sql.startswith(("SELECT", "UPDATE", "DELETE"))]:
         with connection.cursor() as cursor:
