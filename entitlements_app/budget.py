@@ -103,10 +103,31 @@ class Allowance:
         stop(error)
 
 
+class SideAllowance(Allowance):
+    """An allowance of work beside the customers': the catalogue, the poll.
+
+    A call that has begun in time may end later: cut short, it would look as if Stripe were silent. A key that may not
+    ask this (HTTP 403) may well ask about entitlements: nothing stops, and `StripeRefused` says what is `forbidden`.
+    """
+
+    def __init__(self, *, seconds: float, forbidden: str) -> None:
+        super().__init__(seconds=seconds)
+        self._forbidden = forbidden
+
+    @property
+    def longest_call(self) -> float:
+        return inf if self.seconds_left > 0 else 0
+
+    def stop(self, error: Stopped) -> None:
+        if error.reason == "HTTP 403":
+            raise StripeRefused(self._forbidden)
+        super().stop(error)
+
+
 class SharedAllowance(Allowance):
     """An allowance of many threads that make calls. One other thread, which alone asks the database, hands them out.
 
-    A call that has begun in time may end later: cut short, it would look as if Stripe were silent.
+    A call that has begun in time may end later.
     """
 
     def __init__(self, *, seconds: float) -> None:

@@ -10,14 +10,13 @@ import time
 from collections.abc import Set
 from dataclasses import dataclass
 from datetime import timedelta
-from math import inf
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from . import budget, catalog_reads, catalog_writes, conf, runs, transactions
-from .budget import Allowance, Stopped
+from .budget import Allowance, SideAllowance
 from .catalog_reads import Catalog
 from .catalog_writes import Saved
 from .exceptions import StripeRefused, StripeUnavailable
@@ -110,30 +109,19 @@ def sync_if_due(*, deadline: float) -> CatalogReport | None:
         return CatalogReport(problem="Reading the catalogue failed; see the log.")
 
 
-class _Allowance(Allowance):
+class _Allowance(SideAllowance):
     """The calls of one run, which so says that it is still at work."""
 
     def __init__(self, run: SyncRun | None, *, seconds: float) -> None:
-        super().__init__(seconds=seconds)
+        super().__init__(seconds=seconds, forbidden=FORBIDDEN)
         self._run = run
         self._said = time.monotonic()
-
-    @property
-    def longest_call(self) -> float:
-        """A call that has begun in time may end later: one cut short looks as if Stripe were out of reach."""
-        return inf if self.seconds_left > 0 else 0
 
     def take(self) -> None:
         super().take()
         if self._run and time.monotonic() - self._said > SIGN_OF_LIFE:
             self._said = time.monotonic()
             runs.count(self._run)
-
-    def stop(self, error: Stopped) -> None:
-        """A key that may not read products may well read entitlements: customers are fetched on."""
-        if error.reason == "HTTP 403":
-            raise StripeRefused(FORBIDDEN)
-        super().stop(error)
 
 
 def _do(run: SyncRun, *, seconds: float, most: int | None) -> CatalogReport:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import Q, QuerySet
 
 from . import budget, conf, inbox, runs, stripe_reads, transactions
-from .budget import Allowance, Exhausted, Stopped
+from .budget import Allowance, Exhausted, SideAllowance, Stopped
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import AccountState, SyncRun
 from .runs import Kind
@@ -27,6 +27,12 @@ logger = logging.getLogger(__name__)
 POLL = timedelta(minutes=10)
 EARLY = timedelta(seconds=30)  # cron comes every minute, not to the second
 TYPES = (SUMMARY_UPDATED, CUSTOMER_DELETED)
+
+FORBIDDEN = (
+    "Stripe does not let this API key read events (HTTP 403), so that a lost webhook is not noticed. "
+    "A restricted key must be allowed to read Events."
+)
+FORBIDDEN_AGAIN = timedelta(hours=1)
 
 # Stripe seconds
 BEHIND = 120  # what is newer may be missing from Stripe's list, and its webhook is on its way
@@ -58,7 +64,8 @@ def poll_if_due(*, deadline: float) -> PollReport | None:
     """Poll, unless another poll is at work, or one succeeded less than POLL ago, or calls are stopped."""
     if conf.stripe_api_key() is None or budget.stopped_reason():
         return None
-    run = runs.start_if_due(Kind.BACKFILL, every=POLL - EARLY)
+    forbidden = runs.last_error(Kind.BACKFILL) == FORBIDDEN
+    run = runs.start_if_due(Kind.BACKFILL, every=POLL - EARLY, retry=FORBIDDEN_AGAIN if forbidden else runs.RETRY)
     return None if run is None else _poll(run, deadline=deadline)
 
 
@@ -72,7 +79,7 @@ def backfill_events(*, deadline: float) -> PollReport:
 
 
 def _poll(run: SyncRun | None, *, deadline: float) -> PollReport:
-    poll = _Poll(run, Allowance(seconds=deadline - time.monotonic()))
+    poll = _Poll(run, SideAllowance(seconds=deadline - time.monotonic(), forbidden=FORBIDDEN))
     report = poll.report
     try:
         transactions.refuse_open_transaction("Polling the Events API")

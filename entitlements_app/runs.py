@@ -55,6 +55,12 @@ def interrupted_since(kind: Kind, *, within: timedelta) -> datetime | None:
     return first.started_at if first else None
 
 
+def last_error(kind: Kind) -> str:
+    """Why the latest run failed that has ended; empty if it did not, or there was none."""
+    last = _runs(kind).exclude(finished_at=None).order_by("-started_at").first()
+    return last.error if last else ""
+
+
 def count(run: SyncRun, *, done: int = 0, changed: int = 0, failed: int = 0, calls: int = 0) -> None:
     """Add to what a run did, and say that it is still at work."""
     _add(_runs(Kind(run.kind)).filter(pk=run.pk), done=done, changed=changed, failed=failed, calls=calls)

@@ -21,4 +21,5 @@ BEAT_SCHEDULE: Final[dict[str, dict[str, Any]]] = {
     # They look whether they are due, so that beat may be started anew at any time.
     "entitlements: backfill events": _every(60.0, "backfill_events"),
     "entitlements: sync the catalogue": _every(60.0, "sync_catalog"),
+    "entitlements: purge history": _every(60.0, "purge_history"),
 }

@@ -25,12 +25,13 @@ from typing import Final
 
 from celery import current_app, shared_task
 
-from . import catalog_sync, conf, dispatch, inbox, overrides, poll, provisioning, reconcile
+from . import catalog_sync, conf, dispatch, inbox, overrides, poll, provisioning, purge, reconcile
 
 PASS_SECONDS: Final = 5.0
-# These two are seldom due, and cannot always be cut into passes: the lists of a catalogue are read whole.
+# These are seldom due, and cannot always be cut into passes: the lists of a catalogue are read whole.
 POLL_SECONDS: Final = 20.0
 CATALOG_SECONDS: Final = 50.0
+PURGE_SECONDS: Final = 20.0
 
 # Whatever the site's own tasks do.
 _task = shared_task(ignore_result=True, acks_late=False, reject_on_worker_lost=False, serializer="json")
@@ -77,6 +78,12 @@ def backfill_events() -> None:
 def sync_catalog() -> None:
     """Once a day: make the catalogue equal to Stripe's."""
     catalog_sync.sync_if_due(deadline=time.monotonic() + CATALOG_SECONDS)
+
+
+@_task
+def purge_history() -> None:
+    """Once a day: forget what is no longer needed."""
+    purge.purge_if_due(deadline=time.monotonic() + PURGE_SECONDS)
 
 
 @contextmanager

@@ -450,7 +450,7 @@ def test_what_stripe_prevents_is_recorded_and_made_up_for(shop: Shop, cus: str, 
         shop.stripe.fail_requests(trouble)
     report = poll()
     assert report.problem == SyncRun.objects.latest("pk").error != ""
-    assert report.stopped is (trouble in (401, 403))
+    assert report.stopped is (trouble == 401)
     assert position() == before
     if trouble == "page":
         return
@@ -461,9 +461,24 @@ def test_what_stripe_prevents_is_recorded_and_made_up_for(shop: Shop, cus: str, 
 
 
 def test_a_run_fails_when_the_poll_s_key_is_refused(shop: Shop, cus: str) -> None:
-    shop.stripe.fail_requests(403, path=EVENTS)
+    shop.stripe.fail_requests(401, path=EVENTS)
     with pytest.raises(CommandError, match="refused the API key"):
         run()
+
+
+def test_a_key_that_may_not_read_events_still_fetches_customers(shop: Shop, settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_API_KEY = "rk_test_reader"
+    shop.stripe.add_restricted_key("rk_test_reader", "entitlement_read", "customer_read", "product_read")
+    stripe_id = shop.customer()
+    link(make_subscriber(), stripe_id)
+    shop.subscribe(stripe_id, "pro")
+    run()
+    assert held(stripe_id) == {"sso", "export"}
+    assert "must be allowed to read Events" in SyncRun.objects.get(kind="backfill").error
+    SyncRun.objects.update(finished_at=timezone.now() - timedelta(minutes=50))
+    assert poll_if_due(deadline=time.monotonic() + 5) is None
+    SyncRun.objects.update(finished_at=timezone.now() - timedelta(minutes=61))
+    assert poll_if_due(deadline=time.monotonic() + 5) is not None
 
 
 def test_no_call_is_made_inside_a_transaction(shop: Shop, cus: str) -> None:
