@@ -255,12 +255,13 @@ class ActiveEntitlement(models.Model):
     feature = models.ForeignKey(
         Feature, verbose_name=_("feature"), on_delete=models.PROTECT, related_name="active_entitlements"
     )
-    stripe_id = models.CharField(_("Stripe ID"), max_length=ID_LENGTH)
-    lookup_key = models.CharField(_("lookup key"), max_length=ID_LENGTH)
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
     confirmed_at = models.DateTimeField(
         _("confirmed at"), null=True, help_text=_("When a fetch first confirmed what an event had said.")
     )
+    # Texts come last, so that PostgreSQL has nothing to pad: a big site has millions of these rows.
+    stripe_id = models.CharField(_("Stripe ID"), max_length=ID_LENGTH)
+    lookup_key = models.CharField(_("lookup key"), max_length=ID_LENGTH)
 
     objects = ActiveEntitlementQuerySet.as_manager()
 

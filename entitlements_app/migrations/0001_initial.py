@@ -197,8 +197,6 @@ class Migration(migrations.Migration):
             name="ActiveEntitlement",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("stripe_id", models.CharField(max_length=255, verbose_name="Stripe ID")),
-                ("lookup_key", models.CharField(max_length=255, verbose_name="lookup key")),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now, verbose_name="created at")),
                 (
                     "confirmed_at",
@@ -227,6 +225,9 @@ class Migration(migrations.Migration):
                         verbose_name="feature",
                     ),
                 ),
+                # Texts come last: what is as wide as a word needs no padding before them.
+                ("stripe_id", models.CharField(max_length=255, verbose_name="Stripe ID")),
+                ("lookup_key", models.CharField(max_length=255, verbose_name="lookup key")),
             ],
             options={
                 "verbose_name": "active entitlement",
