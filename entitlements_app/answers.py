@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import connections
-from django.db.models import CharField, DateTimeField, Exists, Expression, Field, OuterRef, Value
+from django.db.models import CharField, DateTimeField, Exists, Expression, Field, OuterRef, Q, Value
 from django.utils import timezone
 
 from .in_force import Period, combine
@@ -66,16 +66,25 @@ def read_many(subscriber_ids: Collection[Any], *, livemode: bool, using: str) ->
 
 def _read_some(subscriber_ids: Sequence[Any], *, livemode: bool, using: str) -> dict[Any, Reading]:
     now = timezone.now()
+    parts = read_parts(subscriber_ids, since=now, livemode=livemode, using=using)
+    return {pk: _reading(pk, livemode, held, periods, now) for pk, (held, periods) in parts.items()}
+
+
+def read_parts(
+    subscriber_ids: Sequence[Any], *, since: datetime, livemode: bool, using: str
+) -> dict[Any, tuple[list[str], list[Period]]]:
+    """What answers are made of: keys held, and overrides that were not over before that moment. In two queries."""
     held: defaultdict[Any, list[str]] = defaultdict(list)
     granting = ActiveEntitlement.objects.using(using).granting(livemode)
     rows = granting.filter(customer__subscriber_id__in=subscriber_ids)
     for subscriber_id, key in rows.values_list("customer__subscriber_id", "lookup_key"):
         held[subscriber_id].append(key)
     periods: defaultdict[Any, list[Period]] = defaultdict(list)
-    overrides = EntitlementOverride.objects.using(using).not_over(now).filter(subscriber_id__in=subscriber_ids)
+    overrides = EntitlementOverride.objects.using(using).filter(subscriber_id__in=subscriber_ids)
+    overrides = overrides.filter(Q(expires_at=None) | Q(expires_at__gte=since))
     for override in overrides.only("subscriber_id", *Period._fields):
         periods[override.subscriber_id].append(override.period)
-    return {pk: _reading(pk, livemode, held[pk], periods[pk], now) for pk in subscriber_ids}
+    return {pk: (held[pk], periods[pk]) for pk in subscriber_ids}
 
 
 def _reading(

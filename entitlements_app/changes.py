@@ -18,9 +18,9 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from . import cache, provisioning, transactions
-from .answers import FOR_EVER, Reading, moment, read_many
+from .answers import FOR_EVER, Reading, moment, read_many, read_parts
 from .diff import Difference, difference
-from .in_force import DENY, GRANT
+from .in_force import DENY, GRANT, Period, boundaries, combine
 from .models import Customer, EntitlementChange, EntitlementOverride, SubscriberState
 from .old_rows import batches, last_before
 from .transactions import alias, primary, rewrite
@@ -48,6 +48,8 @@ class Announced:
     def __init__(self, states: dict[Any, SubscriberState], *, livemode: bool) -> None:
         self._states = states
         self._livemode = livemode
+        self._found = {pk: (state.announced, state.next_boundary_at) for pk, state in states.items()}
+        self._passed: list[EntitlementChange] = []
 
     @classmethod
     def lock(cls, subscriber_ids: Collection[Any], *, livemode: bool) -> Announced:
@@ -66,6 +68,7 @@ class Announced:
         primary(SubscriberState).filter(pk__in=pks).update(announced=F("announced"))
         announced = cls({state.subscriber_id: state for state in rows.filter(pk__in=pks)}, livemode=livemode)
         announced._fill()
+        announced._catch_up()
         return announced
 
     def _fill(self) -> None:
@@ -73,6 +76,25 @@ class Announced:
         for pk, reading in self._read(empty).items():
             self._announce(self._states[pk], reading)
         self._save(empty)
+
+    def _catch_up(self) -> None:
+        """Announce, one after the other, the boundaries that have passed since: a start and an end may both be new."""
+        now = timezone.now()
+        late = {pk: at for pk, state in self._states.items() if (at := state.next_boundary_at) and at <= now}
+        if not late:
+            return
+        parts = read_parts(list(late), since=min(late.values()), livemode=self._livemode, using=alias())
+        for pk, (held, periods) in parts.items():
+            state = self._states[pk]
+            keys = frozenset(state.announced or ())
+            for at in boundaries(periods, first=late[pk], last=now):
+                here = {period.lookup_key for period in periods if at in (period.starts_at, period.expires_at)}
+                after = combine(held, periods, now=at)[0]
+                for kind, key in _by_kind(difference(keys & here, after & here)):
+                    move = Move(None, pk, Difference(frozenset(), frozenset()), _cause(periods, kind, key, at))
+                    self._passed.append(self._row(move, kind, key, effective=True))
+                keys = keys - here | after & here
+            state.announced = sorted(keys)
 
     def record(self, moves: Sequence[Move], *, cause: Cause) -> None:
         """Log what changed, and announce the new answers. After the commit cached answers end, and signals are sent.
@@ -82,7 +104,6 @@ class Announced:
         their own: an override has started or ended since (causes `override` and `expiry`), or else rows were changed
         by hand (`cause`).
         """
-        before = {pk: (state.announced, state.next_boundary_at) for pk, state in self._states.items()}
         moved = {pk: keys for pk, keys in self._moved().items() if keys}
         waiting = {(pk, kind, key) for pk, keys in moved.items() for kind, key in _by_kind(keys)}
         rows = []
@@ -92,18 +113,19 @@ class Announced:
                 waiting.discard((move.subscriber_id, kind, key))
                 if effective or move.cause in _OF_CUSTOMERS:
                     rows.append(self._row(move, kind, key, effective=effective))
-        boundaries = _Boundaries({(pk, key) for pk, _, key in waiting})
+        causes = _Boundaries({(pk, key) for pk, _, key in waiting})
         unexplained = [
-            self._row(Move(None, pk, moved[pk], boundaries.cause(pk, kind, key) or cause), kind, key, effective=True)
+            self._row(Move(None, pk, moved[pk], causes.cause(pk, kind, key) or cause), kind, key, effective=True)
             for pk, kind, key in sorted(waiting, key=str)
         ]
         self._save(
-            [pk for pk, state in self._states.items() if (state.announced, state.next_boundary_at) != before[pk]]
+            [pk for pk, state in self._states.items() if (state.announced, state.next_boundary_at) != self._found[pk]]
         )
-        primary(EntitlementChange).bulk_create(unexplained + rows)
+        rows = self._passed + unexplained + rows
+        primary(EntitlementChange).bulk_create(rows)
         changed = {move.subscriber_id for move in moves if move.keys}
         cache.invalidate((changed | moved.keys()) - {None}, livemode=self._livemode)
-        told = {row.subscriber_id for row in unexplained + rows if row.effective}
+        told = {row.subscriber_id for row in rows if row.effective}
         provisioning.deliver_after_commit(told, livemode=self._livemode)
 
     def _moved(self) -> dict[Any, Difference]:
@@ -140,6 +162,13 @@ class Announced:
     def _save(self, subscriber_ids: list[Any]) -> None:
         states = [self._states[pk] for pk in subscriber_ids]
         rewrite(SubscriberState, states, ["announced", "next_boundary_at"])
+
+
+def _cause(periods: Sequence[Period], kind: Kind, key: str, at: datetime) -> Cause:
+    """Whether a start or an end moved the key at that moment; the start, if it was both."""
+    starting = GRANT if kind == Kind.GRANTED else DENY
+    starts = any(period[:3] == (key, starting, at) for period in periods)
+    return Cause.OVERRIDE if starts else Cause.EXPIRY
 
 
 class _Boundaries:

@@ -22,6 +22,12 @@ class Period(NamedTuple):
         return self.starts_at <= now and (self.expires_at is None or now < self.expires_at)
 
 
+def boundaries(periods: Iterable[Period], *, first: datetime, last: datetime) -> list[datetime]:
+    """The moments from `first` to `last`, in order, at which a period begins or ends."""
+    moments = {at for period in periods for at in (period.starts_at, period.expires_at) if at is not None}
+    return sorted(at for at in moments if first <= at <= last)
+
+
 def combine(
     held: Collection[str], periods: Iterable[Period], *, now: datetime
 ) -> tuple[frozenset[str], datetime | None]:

@@ -37,7 +37,8 @@ class Server:
 
     def __init__(self, stripe: StripeSimulator, **variables: str) -> None:
         self.port = free_port()
-        self._env = environment(TEST_SERVER_API_KEY=stripe.api_key, TEST_SERVER_API_BASE=stripe.url, **variables)
+        of_stripe = {"TEST_SERVER_API_KEY": stripe.api_key, "TEST_SERVER_API_BASE": stripe.url}
+        self._env = environment(**(of_stripe | variables))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

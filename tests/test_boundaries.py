@@ -67,6 +67,43 @@ def test_a_start_and_an_end_are_told_once_each_with_their_cause(clock: Any, list
     assert listener.heard == ["+sso", "-sso"]
 
 
+def test_a_start_and_an_end_between_two_passes_are_both_told(clock: Any, listener: Listener) -> None:
+    subscriber = make_subscriber()
+    grant(subscriber, "sso", starts=timezone.now() + HOUR, until=timezone.now() + 2 * HOUR, force=True)
+    grant(subscriber, "audit", starts=timezone.now() + HOUR, force=True)
+    clock.shift(3 * 3600)
+    assert run() == said(1)
+    assert log() == [
+        ("granted", "audit", "override", True),
+        ("granted", "sso", "override", True),
+        ("revoked", "sso", "expiry", True),
+    ]
+    assert listener.heard == ["+audit", "+sso", "-sso"]
+    assert run() == said(0)
+
+
+def test_what_passed_is_told_before_the_event_that_comes_then(clock: Any, acme: Any, listener: Listener) -> None:
+    grant(acme, "sso", until=timezone.now() + HOUR, force=True)
+    deny(acme, "audit", starts=timezone.now() + HOUR, until=timezone.now() + 2 * HOUR, force=True)
+    deliver(summary("cus_acme", "audit"))
+    clock.shift(3 * 3600)
+    deliver(summary("cus_acme", "audit", "sso", created=int(time.time())), t=int(time.time()))
+    assert listener.heard == ["+sso", "+audit", "-audit", "-sso", "+audit", "+sso"]
+    assert [row[2] for row in log(effective=True)] == ["override", "event", "override", "expiry", "expiry", "event"]
+
+
+def test_an_end_that_another_grant_outlives_is_not_told(clock: Any, listener: Listener) -> None:
+    subscriber = make_subscriber()
+    grant(subscriber, "sso", until=timezone.now() + HOUR, force=True)
+    grant(subscriber, "sso", starts=timezone.now() + HOUR, until=timezone.now() + 3 * HOUR, force=True)
+    clock.shift(2 * 3600)
+    run()
+    assert listener.heard == ["+sso"]
+    clock.shift(2 * 3600)
+    run()
+    assert listener.heard == ["+sso", "-sso"]
+
+
 def test_a_denial_takes_and_gives_back(clock: Any, acme: Any, listener: Listener) -> None:
     deliver(summary("cus_acme", "sso"))
     deny(acme, "sso", starts=timezone.now() + HOUR, until=timezone.now() + 2 * HOUR)
@@ -89,13 +126,6 @@ def test_what_moves_no_answer_is_not_told_and_the_next_one_is(clock: Any, acme: 
     assert run() == said(1)
     assert effective() == ["+sso", "+audit"]
     assert SubscriberState.objects.get().next_boundary_at is None
-
-
-def test_what_begins_and_ends_between_two_passes_is_not_told(clock: Any) -> None:
-    grant(make_subscriber(), "sso", starts=timezone.now() + HOUR, until=timezone.now() + 2 * HOUR, force=True)
-    clock.shift(3 * 3600)
-    assert run() == said(1)
-    assert effective() == []
 
 
 def test_an_end_that_a_change_has_told_is_not_told_again(clock: Any) -> None:
