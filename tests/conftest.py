@@ -51,7 +51,14 @@ GROUPS = {
     # Every order of things is tried until one breaks a promise; that takes its time.
     "searches": ("tests/test_state_machine.py", "tests/test_explorer.py"),
     # What a crowd or a kill leaves behind is up to the locks and commits of the database.
-    "crowds": ("tests/test_races.py", "tests/test_running_server.py"),
+    "crowds": (
+        "tests/test_big_tables.py",
+        "tests/test_fetching.py",
+        "tests/test_races.py",
+        "tests/test_running_server.py",
+        "tests/test_sync_command.py",
+        "tests/test_workers.py",
+    ),
     # What a cache does depends on when transactions commit, not on whose answers it holds or on time zones.
     "cache": ("tests/test_cache.py",),
     # Whoever the subscriber is, deliveries are refused and stored alike, and a broker is as dead.
