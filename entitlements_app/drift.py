@@ -1,8 +1,8 @@
 """Why a fetch found something that nobody had told: the likely cause, by lookup key.
 
 What a webhook event has told, or is about to tell, is no drift: an event that came with more entitlements than it could
-carry, or one that is still pending when an early fetch comes first, is news that arrived. Nor is the first look at a
-customer of whom nothing was known.
+carry, or one that is still pending when an early fetch comes first, is news that arrived. One that somebody waits for
+after a checkout is still on its way. Nor is the first look at a customer of whom nothing was known drift.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ LONGEST_PERIOD = timedelta(days=366)
 class Finding:
     """What a fetch found: keys moved from those `held`. `early`: Stripe may not have settled since the last news.
 
-    `since` is when what was held had last been looked at, or news of it came.
+    `awaited`: news was expected, and nobody knows yet whether it gets lost. `since` is when what was held had last been
+    looked at, or news of it came.
     """
 
     customer_id: int
@@ -40,6 +41,7 @@ class Finding:
     keys: Difference
     since: datetime
     early: bool
+    awaited: bool
     deleted: bool
 
 
@@ -71,10 +73,19 @@ def _events(findings: Sequence[Finding], *, livemode: bool) -> defaultdict[str, 
 
 
 def _is_told(finding: Finding, events: Sequence[WebhookEvent]) -> bool:
-    """Whether a delivered event told of it, or will."""
-    pending = any(event.status == WebhookEvent.Status.PENDING for event in events)
-    delivered = [event for event in _since(finding, events) if _is_delivered(event)]
-    return pending or any(finding.early or not _says(event, finding.held) for event in delivered[:1])
+    """Whether a delivered event told of it, or still may."""
+    if any(event.status == WebhookEvent.Status.PENDING and event.sent_at is not None for event in events):
+        return True
+    news = [event for event in _since(finding, events) if event.type in (SUMMARY_UPDATED, CUSTOMER_DELETED)]
+    if not news:
+        return finding.awaited
+    if not _is_delivered(news[0]):  # polled: it should have come
+        return False
+    if finding.early:
+        return True
+    delivered = [event for event in news if _is_delivered(event)]
+    newest = max(event.created or 0 for event in delivered)
+    return any(not _says(event, finding.held) for event in delivered if (event.created or 0) == newest)
 
 
 def _since(finding: Finding, events: Sequence[WebhookEvent]) -> list[WebhookEvent]:

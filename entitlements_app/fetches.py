@@ -11,7 +11,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fetch:
-    """A question to Stripe about one customer, and what we held when it was asked."""
+    """A question to Stripe about one customer, and what we held when it was asked. `awaited`: by somebody, now."""
 
     pk: int
     stripe_id: str
@@ -44,6 +44,7 @@ class Fetch:
     began: datetime
     claim: str = ""
     planned_at: datetime | None = None
+    awaited: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def claim_one(pk: int, *, unless_fetched_since: datetime) -> Fetch | None:
     row = transactions.write(
         lambda: mirror.claim_one(pk, claim=claim, now=now, unless_fetched_since=unless_fetched_since)
     )
-    return None if row is None else _fetch(row, claim=claim, now=now)
+    return None if row is None else replace(_fetch(row, claim=claim, now=now), awaited=True)
 
 
 def _fetch(row: Customer, *, claim: str, now: datetime) -> Fetch:
@@ -308,6 +309,7 @@ class _Answer:
             keys=self.keys,
             since=self._since,
             early=hinted_at is not None and self.fetch.began - hinted_at < windows.SETTLE,
+            awaited=self.fetch.awaited,
             deleted=isinstance(self.told, Deleted),
         )
 
