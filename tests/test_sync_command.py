@@ -87,9 +87,12 @@ def test_an_interrupted_run_goes_on_where_it_was(shop: Shop, crowd: list[str], s
 
     together(trouble, sync)
     shop.stripe.clear_faults()
-    assert SyncRun.objects.get(kind="all").error
+    broken_off = SyncRun.objects.get(kind="all")
     done = Customer.objects.exclude(fetched_at=None).count()
     assert 0 < done < 12
+    assert (broken_off.done, broken_off.changed, "HTTP 500" in broken_off.error) == (done, done, True)
+    assert broken_off.failed >= 3
+    assert broken_off.calls >= done + 3
     shop.calls()
     settings.ENTITLEMENTS_STRIPE_RATE = 1000
     out = run("--all")

@@ -30,7 +30,7 @@ class Progress:
     def __init__(self, stream: Any, total: int, *, save: Callable[[int], object] | None = None) -> None:
         self._stream, self._total, self._save = stream, total, save
         self._is_terminal = stream.isatty()
-        self._began = self._told = time.monotonic()
+        self._began = self._told = self._lined = time.monotonic()
         self._done = self._saved = 0
 
     def __enter__(self) -> Self:
@@ -61,6 +61,9 @@ class Progress:
         if self._is_terminal:
             self._stream.write(f"\r\x1b[K{self.line(now)}", ending="")
             self._stream.flush()
+        elif now - self._lined >= self.EVERY_LINE.total_seconds():
+            self._lined = now
+            self._stream.write(self.line(now))
 
     def line(self, now: float) -> str:
         share = min(self._done / self._total, 1) if self._total else 1

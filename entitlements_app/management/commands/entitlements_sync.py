@@ -101,17 +101,25 @@ class Command(BaseCommand):
                 "Another run of --all is at work, or was killed less than five minutes ago: "
                 "manage.py entitlements_status tells."
             )
+        report = FetchReport()
+        problem = ""
         try:
-            report = self._sync_many(total, fetch, save=lambda done: runs.count(run, done=done))
+            self._sync_many(total, fetch, report=report, save=lambda done: runs.count(run, done=done))
         except BaseException as error:  # an interrupt, too, is to be told
-            runs.finish(run, error=str(error) or type(error).__name__)
+            problem = str(error) or type(error).__name__
             raise
-        runs.count(run, changed=report.changed, failed=report.failed, calls=report.calls)
-        runs.finish(run)
+        finally:
+            runs.count(run, changed=report.changed, failed=report.failed, calls=report.calls)
+            runs.finish(run, error=problem)
 
     def _sync_many(
-        self, total: int, fetch: Callable[..., None], *, save: Callable[[int], object] | None = None
-    ) -> FetchReport:
+        self,
+        total: int,
+        fetch: Callable[..., None],
+        *,
+        report: FetchReport | None = None,
+        save: Callable[[int], object] | None = None,
+    ) -> None:
         """Fetch with a progress bar. Raises `CommandError` if any customer could not be fetched."""
         rate = conf.stripe_rate()
         self._say(
@@ -126,14 +134,14 @@ class Command(BaseCommand):
                     self.stdout.write(f"{fetch.stripe_id}: {self._told(synced)}")
                 progress.step()
 
-            report = FetchReport(on_answer=tell)
+            report = report or FetchReport()
+            report.on_answer = tell
             fetch(report, dry=self._is_dry)
         self._say(report.as_line())
         if self._is_dry:
             self._say("Nothing was written.")
         if report.problem or report.failed:
             raise CommandError(report.problem or "Some customers could not be fetched; see the log.")
-        return report
 
     def _sync_customers(self, stripe_ids: list[str]) -> None:
         customers = self._known(stripe_ids)
