@@ -33,6 +33,7 @@ SHORTEST_SLEEP = 0.02
 FARTHEST = timedelta(seconds=60)
 # Nobody calls for so long after Stripe could not be reached or asked for less; twice as long each time, up to FARTHEST.
 FIRST_PAUSE = timedelta(seconds=5)
+SHORTENED = 0.8  # by chance, up to this share, so that not all sites that met one trouble come back at once
 NEW_TROUBLE = timedelta(minutes=5)  # a pause so long after the last one is the first again
 
 STOPPED = (
@@ -145,21 +146,30 @@ class SharedAllowance(Allowance):
         with self._changed:
             self._waiting += 1
             try:
-                while not self._free:
-                    if self._closed or self.seconds_left <= 0:
-                        raise Exhausted(USED_UP)
+                while not self._is_over():
+                    if self._free:
+                        self._free -= 1
+                        return
                     self._changed.wait(min(self.seconds_left, 60))
-                self._free -= 1
+                raise Exhausted(USED_UP)
             finally:
                 self._waiting -= 1
 
+    def _is_over(self) -> bool:
+        return self._closed or self.seconds_left <= 0
+
     def hand_out(self) -> None:
-        """Take as many calls as threads wait for, or as are free. Raises `Stopped`. For the one thread."""
+        """Take as many calls as threads wait for, or as are free. For the one thread.
+
+        Raises `Stopped`, and `Exhausted` in a pause that is longer than the time there is.
+        """
         wanted = self._waiting - self._free
         if wanted <= 0 or time.monotonic() < self._next_look:
             return
         taken, wait = _take_some(wanted)
-        self._next_look = time.monotonic() + wait
+        if wait > max(self.seconds_left, 1 / conf.stripe_rate()):  # the rate alone makes nobody wait that long
+            raise Exhausted(USED_UP)
+        self._next_look = time.monotonic() + min(wait, 1)
         with self._changed:
             self._free += taken
             self.calls += taken
@@ -223,24 +233,30 @@ def _month() -> int:
     return today.year * 100 + today.month
 
 
-def pause() -> None:
-    """No call for a while: Stripe is out of reach or asked for less. Longer each time, until it has been well again."""
+def pause() -> bool:
+    """No call for a while: Stripe is out of reach or asked for less. Longer each time, until it has been well again.
+
+    Returns whether that is news: calls that were made together meet the same trouble.
+    """
     now = timezone.now()
     for state in _row():
         since = NEW_TROUBLE if state.paused_at is None else abs(now - state.paused_at)
-        if since < FIRST_PAUSE:  # others were told the same
-            return
+        if since < FIRST_PAUSE * SHORTENED:  # others were told the same
+            return False
         in_a_row = state.pauses + 1 if since < NEW_TROUBLE else 1
-        wait = min(FIRST_PAUSE * (1 << min(in_a_row - 1, 10)), FARTHEST) * random.uniform(0.8, 1)
+        wait = min(FIRST_PAUSE * (1 << min(in_a_row - 1, 10)), FARTHEST) * random.uniform(SHORTENED, 1)
         later = ExpressionWrapper(Now() + wait, output_field=DateTimeField())
         _row().update(next_call_at=later, paused_at=now, pauses=in_a_row)
+    return True
 
 
 def stop(error: Stopped) -> None:
     """No call at all until there is another key or someone resumes: Stripe refused the key."""
     if not error.reason:  # it had refused it before
         return
-    _row().update(stopped_at=timezone.now(), stopped_key=_fingerprint(), stopped_reason=error.reason)
+    running = _row().filter(Q(stopped_at=None) | ~Q(stopped_key=_fingerprint()))
+    if not running.update(stopped_at=timezone.now(), stopped_key=_fingerprint(), stopped_reason=error.reason):
+        return  # calls that were made together are refused together
     logger.critical(
         "Stripe refused the API key (%s). Nothing is fetched until ENTITLEMENTS_STRIPE_API_KEY changes "
         "or `manage.py entitlements_run --resume` is run.",

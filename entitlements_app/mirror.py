@@ -78,7 +78,7 @@ def claim_wave(*, livemode: bool, claim: str, now: datetime, limit: int) -> list
     Returns them as they were before (`asked_about`), at most `limit`. Those that another transaction holds are left
     out.
     """
-    rows = asked_about().filter(account="", livemode=livemode, next_fetch_at__lte=now).order_by("next_fetch_at", "pk")
+    rows = asked_about().filter(account="", livemode=livemode, next_fetch_at__lte=now).order_by("next_fetch_at")
     wave = list(_lock_self(rows.filter(urgent=True))[:limit])
     if len(wave) < limit:
         wave += _lock_self(rows.filter(urgent=False))[: limit - len(wave)]

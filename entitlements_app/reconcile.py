@@ -111,15 +111,20 @@ def _pks(customers: CustomerQuerySet) -> Iterator[int]:
 
 
 class _Walk:
-    """Customers one after the other, without a claim: a periodic pass may fetch one of them as well."""
+    """Customers one after the other, without a claim: a periodic pass may fetch one of them as well.
+
+    Those that were deleted meanwhile are passed over; nothing is given only at the end.
+    """
 
     def __init__(self, pks: Iterable[int]) -> None:
         self._pks = iter(pks)
 
     def take(self, limit: int) -> Sequence[Fetch]:
-        pks = list(islice(self._pks, limit))
-        rows = {row.pk: row for row in mirror.asked_about().filter(pk__in=pks, deleted_at=None)}
-        return [fetches.of(rows[pk]) for pk in pks if pk in rows]
+        while pks := list(islice(self._pks, limit)):
+            rows = {row.pk: row for row in mirror.asked_about().filter(pk__in=pks, deleted_at=None)}
+            if rows:
+                return [fetches.of(rows[pk]) for pk in pks if pk in rows]
+        return []
 
 
 def _customers() -> CustomerQuerySet:
