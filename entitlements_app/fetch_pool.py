@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from .stripe_client import NoAnswer, TooManyCalls, UnusableAnswer
 logger = logging.getLogger(__name__)
 
 TICK = 0.025  # seconds in which answers gather
+LOOK_AGAIN = 0.5  # seconds until it is looked again who is due, while others are still asked about
 MOST_AT_ONCE = 32
 
 Claim = Callable[[int], Sequence[Fetch]]
@@ -72,7 +74,9 @@ class _Pool:
         self._calls = SharedAllowance(seconds=seconds)
         self._errors_in_a_row = 0
         self._size = min(max(2, math.ceil(conf.stripe_rate() * 2)), MOST_AT_ONCE)
+        self._claimed: set[Fetch] = set()
         self._running: dict[Future[Told], Fetch] = {}
+        self._next_claim = 0.0
         self._is_ending = False
 
     def run(self) -> None:
@@ -83,7 +87,7 @@ class _Pool:
                 finally:
                     self._calls.close()
         finally:
-            for fetch in self._running.values():  # an error of ours, or an interrupt
+            for fetch in self._claimed:  # an error of ours, or an interrupt
                 fetches.give_back(fetch, Exhausted(budget.USED_UP))
 
     def _work(self, threads: ThreadPoolExecutor) -> None:
@@ -95,34 +99,44 @@ class _Pool:
                 self._calls.hand_out()
             except Stopped as error:
                 self._stop(error)
+            except Exhausted:
+                self._end()
             answered = wait(self._running, timeout=TICK).done
-            self._take_in([(self._running.pop(future), future) for future in answered])
+            self._take_in([future for future in self._running if future in answered])
 
     def _claim_more(self, threads: ThreadPoolExecutor) -> None:
         free = self._size - len(self._running)
         if self._is_ending or free < max(1, self._size // 4):
             return
+        if self._running and time.monotonic() < self._next_claim:
+            return
         if self._calls.seconds_left <= 0:
             self._is_ending = True
             return
         wave = self._claim(free)
-        self._is_ending = not wave
+        self._claimed.update(wave)
+        if not wave:
+            self._next_claim = time.monotonic() + LOOK_AGAIN
         for fetch in wave:
             self._running[threads.submit(fetches.ask, fetch, self._calls)] = fetch
 
-    def _take_in(self, answered: Iterable[tuple[Fetch, Future[Told]]]) -> None:
+    def _take_in(self, answered: Sequence[Future[Told]]) -> None:
+        """What was asked first comes first: of two answers about one customer the last one counts."""
         told: list[Answered] = []
         failed = 0
-        for fetch, future in answered:
+        for future in answered:
+            fetch = self._running.pop(future)
             error = future.exception()
             if error is None:
                 self._errors_in_a_row = 0
                 told.append((fetch, future.result()))
             elif isinstance(error, Exception):
                 failed += self._fail(fetch, error)
+                self._claimed.discard(fetch)
             else:
                 raise error
         synced, unsettled = self._settle(told)
+        self._claimed.difference_update(fetch for fetch, _ in told)
         calls, self._calls.calls = self._calls.calls, 0
         self._report.calls += calls
         self._report.failed += failed + unsettled
@@ -165,9 +179,10 @@ class _Pool:
     def _trouble(self, error: StripeUnavailable) -> None:
         """Stripe may be unable to answer about anybody."""
         self._report.problem = str(error)
-        if isinstance(error, NoAnswer | TooManyCalls):
-            budget.pause()
-        self._errors_in_a_row += 1
+        is_outage = isinstance(error, NoAnswer | TooManyCalls)
+        # Calls that are made at once meet the same outage.
+        if not is_outage or budget.pause() or not self._errors_in_a_row:
+            self._errors_in_a_row += 1
         if self._errors_in_a_row >= self._patience:
             self._end()
 

@@ -240,7 +240,9 @@ def _apply(answers: Sequence[Answered]) -> list[Synced]:
         holdings = [answer.hold(now=now) for answer in fresh]
         mirror.save([answer.customer for answer in alive.values()], holdings, found=found)
         mirror.save_details({answer.customer: details for answer in fresh if (details := answer.details)})
-    return [alive[fetch.pk].synced() if fetch.pk in alive else Synced(applied=False) for fetch, _ in answers]
+    # Of two answers about one customer the last one counts.
+    counted = {answer.fetch: answer.synced() for answer in alive.values()}
+    return [counted.get(fetch, Synced(applied=False)) for fetch, _ in answers]
 
 
 class _Answer:

@@ -79,3 +79,29 @@ def broken_processing() -> Iterator[None]:
     finally:
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE out_of_the_way RENAME TO entitlements_app_activeentitlement")
+
+
+@contextmanager
+def refused(lookup_key: str) -> Iterator[None]:
+    """The database refuses to store that anybody holds this key."""
+    table, when = "entitlements_app_activeentitlement", f"WHEN (NEW.lookup_key = '{lookup_key}')"
+    begin = f"CREATE TRIGGER refusing BEFORE INSERT ON {table} FOR EACH ROW {when}"
+    if connection.vendor == "sqlite":
+        create = [f"{begin} BEGIN SELECT RAISE(ABORT, 'refused'); END"]
+        drop = ["DROP TRIGGER refusing"]
+    else:
+        body = "BEGIN RAISE EXCEPTION 'refused'; END"
+        create = [
+            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $${body}$$",
+            f"{begin} EXECUTE FUNCTION refuse()",
+        ]
+        drop = [f"DROP TRIGGER refusing ON {table}", "DROP FUNCTION refuse()"]
+    with connection.cursor() as cursor:
+        for statement in create:
+            cursor.execute(statement)
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            for statement in drop:
+                cursor.execute(statement)
