@@ -22,7 +22,10 @@ def in_words(seconds: float) -> str:
 
 
 class Progress:
-    """Tells how many of `total` are done. `save` is called with how many are new, about once a second."""
+    """Tells how many of `total` are done. `save` is called with how many are new, about once a second.
+
+    `stream` is one of a command's; its style, by which errors are red, is left out.
+    """
 
     EVERY = timedelta(seconds=1)
     EVERY_LINE = timedelta(minutes=1)
@@ -39,7 +42,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._tell(time.monotonic())
         if self._is_terminal:
-            self._stream.write("\n")
+            self._stream.write("\n", str)
 
     def step(self) -> None:
         """One more is done."""
@@ -51,7 +54,7 @@ class Progress:
     def interrupt(self) -> None:
         """Clear the line, for a line of text that comes next."""
         if self._is_terminal:
-            self._stream.write("\r\x1b[K", ending="")
+            self._stream.write("\r\x1b[K", str, ending="")
 
     def _tell(self, now: float) -> None:
         self._told = now
@@ -59,11 +62,11 @@ class Progress:
             self._save(self._done - self._saved)
             self._saved = self._done
         if self._is_terminal:
-            self._stream.write(f"\r\x1b[K{self.line(now)}", ending="")
+            self._stream.write(f"\r\x1b[K{self.line(now)}", str, ending="")
             self._stream.flush()
         elif now - self._lined >= self.EVERY_LINE.total_seconds():
             self._lined = now
-            self._stream.write(self.line(now))
+            self._stream.write(self.line(now), str)
 
     def line(self, now: float) -> str:
         share = min(self._done / self._total, 1) if self._total else 1
