@@ -87,9 +87,10 @@ class Allowance:
         return self._prepaid
 
     def take(self) -> None:
-        """Take one call, waiting for it. Raises `Exhausted` if none comes free in time, or `Stopped`."""
-        wait = max(1 / conf.stripe_rate(), SHORTEST_SLEEP)
+        """Take one call, waiting for it. Raises `Exhausted`, at once, if none comes free in time, or `Stopped`."""
+        shortest = max(1 / conf.stripe_rate(), SHORTEST_SLEEP)
         while not self.prepay():
+            wait = max(shortest, _free_in())
             if self.seconds_left < wait:
                 raise Exhausted(USED_UP)
             time.sleep(min(wait, 1))
@@ -209,6 +210,15 @@ def _take(calls: int = 1) -> bool:
 
 def _take_some(wanted: int) -> tuple[int, float]:
     """Take so many calls, or those that are free. Returns how many, and in how many seconds to look again."""
+    wait = _free_in()
+    if wait > 0:
+        return 0, wait
+    calls = min(wanted, int(-wait * conf.stripe_rate()) + 1)
+    return (calls, 0) if _take(calls) else (0, SHORTEST_SLEEP)
+
+
+def _free_in() -> float:
+    """In how many seconds a call is free; below 0 if some have been for so long. Raises `Stopped`."""
     interval = timedelta(seconds=1 / conf.stripe_rate())
     ahead = timedelta(0)
     for state in _row().annotate(now=Now()):
@@ -216,10 +226,7 @@ def _take_some(wanted: int) -> tuple[int, float]:
             raise Stopped(STOPPED)
         if state.next_call_at is not None and state.next_call_at - state.now <= FARTHEST + interval:
             ahead = max(state.next_call_at - state.now, ahead)
-    if ahead > SLACK:
-        return 0, (ahead - SLACK).total_seconds()
-    calls = min(wanted, (SLACK - ahead) // interval + 1)
-    return (calls, 0) if _take(calls) else (0, SHORTEST_SLEEP)
+    return (ahead - SLACK).total_seconds()
 
 
 def calls_this_month() -> int:

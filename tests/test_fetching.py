@@ -25,7 +25,7 @@ from entitlements_app.models import AccountState, Customer, SyncRun
 from entitlements_app.testing import StripeSimulator
 from entitlements_app.windows import LEASE
 from tests.delivery import deliver, summary
-from tests.rows import customer, held
+from tests.rows import catalogue_is_read, customer, held, polled
 from tests.server import Server
 from tests.shop import Shop
 from tests.threads import Crowd
@@ -38,7 +38,9 @@ MINUTE = timedelta(minutes=1)
 
 
 def due(*stripe_ids: str) -> list[str]:
-    """Rows whose time has come, the first one first."""
+    """Rows whose time has come, the first one first. Nothing but customers is asked about."""
+    polled()
+    catalogue_is_read()
     now = timezone.now()
     Customer.objects.bulk_create(
         Customer(stripe_id=stripe_id, livemode=False, next_fetch_at=now - MINUTE + number * timedelta(microseconds=1))
