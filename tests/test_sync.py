@@ -295,7 +295,7 @@ def test_a_missing_second_page_changes_nothing(shop: Shop, cus: str) -> None:
 def test_a_refused_key_stops_every_call_until_it_changes_or_someone_resumes(
     shop: Shop, cus: str, status: int, caplog: Any, settings: Any
 ) -> None:
-    shop.stripe.fail_requests(status)
+    shop.stripe.fail_requests(status, path=LIST)
     with pytest.raises(CommandError, match="refused the API key"):
         run()
     assert next(record.levelname for record in caplog.records if "refused the API key" in record.message) == "CRITICAL"
