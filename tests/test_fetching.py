@@ -199,6 +199,7 @@ def test_news_that_come_while_the_last_are_asked_about_do_not_wait_for_the_next_
     with shop.stripe.hold("GET", LIST) as answer:
         crowd = Crowd().start(run)
         answer.wait_for_request()
+        time.sleep(0.2)  # it was looked once more, and nobody was due
         Customer.objects.filter(stripe_id=late).update(next_fetch_at=timezone.now(), urgent=True)
         wait_until(lambda: held(late) == {"sso", "export"}, 5)
         assert held(first) == set()
