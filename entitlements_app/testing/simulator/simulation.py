@@ -146,6 +146,17 @@ class Simulation(Conveniences, FaultSwitches, SwitchBoard):
         with self._account.lock:
             self._account.of_other_mode.add(name)
 
+    def all_events(self) -> list[Json]:
+        """Every event that there ever was, oldest first, also those that the Events API does not show (yet)."""
+        with self._account.lock:
+            return [dict(event) for event in self._account.events.values()]
+
+    def held_since(self, customer: Ref) -> list[tuple[float, frozenset[str]]]:
+        """What a customer has held, as lookup keys, and since when; oldest first, without any lag."""
+        with self._account.lock:
+            states = self._account.history.get(id_of(customer), [])
+            return [(at, frozenset(row["lookup_key"] for row in rows)) for at, rows in states]
+
     def resend(self, event_id: Ref) -> Json:
         """Deliver the event once more to every endpoint that listens to it now; returns the event."""
         with self._account.lock:
