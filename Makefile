@@ -2,6 +2,7 @@
 # make demo-check  the same story without a person
 # make browser     the same in a Chromium, clicked through
 # make test        all tests, on SQLite, PostgreSQL and the newest Django; ARGS="-k webhook" is passed on to pytest
+# make soak        a whole site killed, program by program, while much happens; then a long search. Ten minutes
 # make bench       what a gate costs beside other ways to ask; BENCH="--quick" takes a minute
 # make lint        format, lint, types, imports
 #
@@ -35,7 +36,7 @@ FIND_NEWEST = $$(versions=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
 	for python in $${NEWEST_PYTHON:-python3.13 python3.12 $$versions/3.13*/bin/python $$versions/3.12*/bin/python python3.14}; \
 	do $$python -c "$(IS_3_12)" 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo demo-check browser browser-if-found example-test test newest-test bench lint check-python
+.PHONY: help demo demo-check browser browser-if-found example-test test newest-test soak bench lint check-python
 .NOTPARALLEL:
 
 help:
@@ -91,6 +92,13 @@ newest-test: $(READY)
 	else \
 		echo "== NOT tested on the newest Django: no Python 3.12 is found. NEWEST_PYTHON=/path/to/python names one. =="; \
 	fi
+
+# TEST_SEED draws another story, TEST_EXAMPLES makes the search longer or shorter.
+soak: $(READY)
+	@echo "== A whole site, killed while 3,000 events happen: some five minutes =="
+	@env TEST_DATABASE=postgresql TEST_SOAK=1 $(BIN)/pytest -q tests/soak
+	@echo "== A search for an order of things that breaks a promise =="
+	@env TEST_EXAMPLES=$${TEST_EXAMPLES:-300} $(BIN)/pytest -q tests/test_state_machine.py
 
 bench: $(BENCHED)/ready
 	@$(BENCHED)/bin/python -m bench.gate $(BENCH)

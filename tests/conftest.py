@@ -52,6 +52,7 @@ GROUPS = {
     "searches": ("tests/test_state_machine.py", "tests/test_explorer.py"),
     # What a crowd or a kill leaves behind is up to the locks and commits of the database.
     "crowds": (
+        "tests/soak/",
         "tests/test_big_tables.py",
         "tests/test_fetching.py",
         "tests/test_races.py",

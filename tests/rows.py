@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from entitlements_app import conf
@@ -67,6 +68,15 @@ def catalogue_is_read() -> None:
     kind = SyncRun.Kind.CATALOG
     if not SyncRun.objects.filter(kind=kind, livemode=conf.livemode()).exists():
         SyncRun.objects.create(kind=kind, livemode=conf.livemode(), finished_at=timezone.now())
+
+
+def replay(changes: QuerySet[EntitlementChange]) -> set[str]:
+    """The keys that are left of these changes, each of which has to change something."""
+    keys: set[str] = set()
+    for change in changes.order_by("pk"):
+        assert (change.kind == "granted") != (change.lookup_key in keys), f"{change} tells nothing new"
+        keys ^= {change.lookup_key}
+    return keys
 
 
 @contextmanager
