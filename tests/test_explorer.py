@@ -29,7 +29,7 @@ from entitlements_app.linking import link, unlink
 from entitlements_app.models import ActiveEntitlement, Customer, EntitlementChange, SubscriberState, WebhookEvent
 from entitlements_app.stripe_objects import parse_event
 from tests.delivery import customer_deleted, grants, subscription_updated, summary
-from tests.rows import make_subscriber
+from tests.rows import make_subscriber, replay
 
 pytestmark = pytest.mark.django_db
 
@@ -119,13 +119,13 @@ class Walk:
         for customer in Customer.objects.prefetch_related("active_entitlements"):
             rows = {row.lookup_key for row in customer.active_entitlements.all()}
             told = [row for row in changes if row.customer_id == customer.pk and row.cause in ("event", "fetch")]
-            assert _replay(told) == rows
+            assert replay(told) == rows
             assert not (customer.deleted_at and rows), "deletion is final"
             assert rows in [keys for _, keys in self.accounts[customer.stripe_id].states], "it never was true"
         states = {state.subscriber_id: set(state.announced) for state in SubscriberState.objects.all()}
         for subscriber in self.subscribers:
             told = [row for row in changes if row.subscriber_id == subscriber.pk and row.effective]
-            assert _replay(told) == set(get_entitlements(subscriber)) == states.get(subscriber.pk, set())
+            assert replay(told) == set(get_entitlements(subscriber)) == states.get(subscriber.pk, set())
 
     # --- steps
 
@@ -314,11 +314,3 @@ def test_whatever_happens_what_we_were_told_is_true_in_the_end(seed: int, clock:
 def _grants(fetch: Fetch) -> set[str]:
     """What its customer holds, by ids: here each answer and each event has its own."""
     return set(ActiveEntitlement.objects.filter(customer_id=fetch.pk).values_list("stripe_id", flat=True))
-
-
-def _replay(changes: list[EntitlementChange]) -> set[str]:
-    keys: set[str] = set()
-    for change in changes:
-        assert (change.kind == "granted") != (change.lookup_key in keys), f"{change} tells nothing new"
-        keys ^= {change.lookup_key}
-    return keys

@@ -16,6 +16,7 @@ from entitlements_app import budget, inbox, overrides, poll, provisioning
 from entitlements_app.access import get_entitlements
 from entitlements_app.models import ActiveEntitlement, Customer, EntitlementChange, SubscriberState, WebhookEvent
 from tests.machine.world import World, concerns_us, customer_of
+from tests.rows import replay
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -174,11 +175,3 @@ class Promises(World):
 
     def answers(self) -> list[frozenset[str]]:
         return [self.answer(subscriber) for subscriber in self.subscribers]
-
-
-def replay(changes: Any) -> frozenset[str]:
-    keys: set[str] = set()
-    for change in changes:
-        assert (change.kind == "granted") != (change.lookup_key in keys), f"{change} tells nothing new"
-        keys ^= {change.lookup_key}
-    return frozenset(keys)
