@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from . import budget, conf, fetches, transactions
+from . import budget, conf, fetches, settle, transactions
 from .budget import Exhausted, SharedAllowance, Stopped
 from .exceptions import StripeRefused, StripeUnavailable
-from .fetches import Answered, Fetch, Synced, Told
+from .fetches import Answered, Fetch, Told
+from .settle import Synced
 from .stripe_client import NoAnswer, TooManyCalls, UnusableAnswer
 
 logger = logging.getLogger(__name__)
@@ -140,14 +141,14 @@ class _Pool:
         calls, self._calls.calls = self._calls.calls, 0
         self._report.calls += calls
         self._report.failed += failed + unsettled
-        fetches.count([] if self._is_dry else synced, calls=calls, failed=failed + unsettled)
+        settle.count([] if self._is_dry else synced, calls=calls, failed=failed + unsettled)
 
     def _settle(self, told: Sequence[Answered]) -> tuple[list[Synced], int]:
         """Together, or if that fails one by one, as one customer must not hold up the others."""
         if not told:
             return [], 0
         try:
-            synced = fetches.compare(told) if self._is_dry else fetches.apply(told)
+            synced = settle.compare(told) if self._is_dry else settle.apply(told)
         except Exception as error:  # of whatever kind, as said above
             if len(told) > 1:
                 logger.exception("Applying %d answers failed; trying one by one.", len(told))

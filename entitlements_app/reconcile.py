@@ -12,7 +12,7 @@ from math import inf
 from django.db.models import Q
 from django.utils import timezone
 
-from . import conf, fetch_pool, fetches, mirror
+from . import conf, fetch_pool, fetches, mirror, settle
 from .budget import Allowance
 from .exceptions import StripeRefused, StripeUnavailable
 from .fetch_pool import FetchReport
@@ -39,7 +39,7 @@ def fetch_one() -> None:
     try:
         if allowance.prepay():
             for fetch in fetches.claim_wave(1):
-                fetches.run(fetch, allowance)
+                settle.run(fetch, allowance)
     except (StripeUnavailable, StripeRefused) as error:
         logger.warning("Fetching after a webhook failed; it is planned again. %s", error)
 
@@ -64,7 +64,7 @@ def fetch_awaited(subscriber: object, *, unless_within: timedelta) -> bool:
             if not allowance.prepay():
                 break
             if fetch := fetches.claim_one(pk, unless_fetched_since=recently):
-                applied |= fetches.run(fetch, allowance).applied
+                applied |= settle.run(fetch, allowance).applied
     except (StripeUnavailable, StripeRefused) as error:
         logger.warning("Fetching after a checkout failed; it is planned again. %s", error)
     return applied

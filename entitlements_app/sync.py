@@ -12,12 +12,12 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from . import catalog_sync, conf, fetches, mirror, windows
+from . import catalog_sync, conf, fetches, mirror, settle, windows
 from .budget import Allowance
 from .changes import Cause
-from .fetches import Synced
 from .mirror import Holding
 from .models import Customer
+from .settle import Synced
 from .stripe_objects import Grant
 
 __all__ = ["News", "Payload", "Synced", "apply_news", "sync_catalog", "sync_customer"]
@@ -101,7 +101,7 @@ def sync_customer(customer: Customer) -> Synced:
         )
     if row.deleted_at is not None:
         return Synced(applied=False)
-    return fetches.run(fetches.of(row), Allowance(seconds=SYNC_SECONDS))
+    return settle.run(fetches.of(row), Allowance(seconds=SYNC_SECONDS))
 
 
 def sync_catalog() -> catalog_sync.CatalogReport:

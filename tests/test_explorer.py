@@ -20,7 +20,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from entitlements_app import fetches, inbox, mirror, reconcile, stripe_client
+from entitlements_app import fetches, inbox, mirror, reconcile, settle, stripe_client
 from entitlements_app.access import get_entitlements
 from entitlements_app.budget import Allowance, Stopped
 from entitlements_app.exceptions import CustomerDeleted, StripeRefused, StripeUnavailable
@@ -217,7 +217,7 @@ class Walk:
             item = self.chance.choice(answered)
             self.in_flight.remove(item)
             before = _grants(item.fetch)
-            fetches.apply([(item.fetch, item.answer)])
+            settle.apply([(item.fetch, item.answer)])
             assert before == item.held or before == _grants(item.fetch), "it undid what came after its question"
 
     def worker_dies(self) -> None:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from entitlements_app import fetches, mirror, overrides, poll, provisioning
+from entitlements_app import fetches, mirror, overrides, poll, provisioning, settle
 from entitlements_app.budget import Allowance
 from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted, StripeRefused, StripeUnavailable
 from entitlements_app.linking import link, unlink
@@ -130,7 +130,7 @@ class OnTheSite(World):
         for item in once:
             self.in_flight.remove(item)
         with self.process(dies):
-            fetches.apply([(item.fetch, item.told) for item in once if item.told is not None])
+            settle.apply([(item.fetch, item.told) for item in once if item.told is not None])
 
     @precondition(lambda self: self.in_flight)
     @rule(which=which)
