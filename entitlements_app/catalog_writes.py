@@ -10,14 +10,13 @@ from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from django.db import connections
 from django.db.models import QuerySet
 
 from . import conf
 from .catalog_reads import Catalog
 from .models import Feature, Product, ProductFeature
 from .stripe_objects import CatalogFeature, FeatureDetails
-from .transactions import alias, primary
+from .transactions import lock_no_key, primary
 
 _M = TypeVar("_M", Feature, Product, ProductFeature)
 
@@ -81,10 +80,7 @@ def _save_features(told: Mapping[str, CatalogFeature]) -> tuple[dict[str, Featur
         for stripe_id in new
     ]
     primary(Feature).bulk_create(rows, ignore_conflicts=True)
-    # New grants refer to features meanwhile: this lock lets them.
-    no_key = connections[alias()].features.has_select_for_no_key_update
-    locked = _of_mode(Feature).order_by("stripe_id").select_for_update(no_key=no_key)
-    features = {row.stripe_id: row for row in locked}
+    features = {row.stripe_id: row for row in lock_no_key(_of_mode(Feature).order_by("stripe_id"))}
     changes = [f"new feature {_described(features[stripe_id])}" for stripe_id in new]
     stale = []
     for stripe_id, row in features.items():

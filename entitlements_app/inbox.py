@@ -139,7 +139,7 @@ def _insert_unknown(rows: Sequence[WebhookEvent]) -> list[WebhookEvent]:
 
 def _mark_customers(failed: Sequence[WebhookEvent]) -> None:
     """What events cannot tell, Stripe is asked for."""
-    for livemode in {event.livemode for event in failed}:
+    for livemode in sorted({event.livemode for event in failed}):
         of_mode = [event for event in failed if event.livemode is livemode]
         named = sorted({event.customer_stripe_id for event in of_mode if event.customer_stripe_id})
         sync.apply_news([News(stripe_id, urgent=True) for stripe_id in named], livemode=livemode)
@@ -251,7 +251,7 @@ def _apply(events: WebhookEventQuerySet, pks: list[int]) -> int:
     """
     taken = list(lock_or_skip(events))
     pks[:] = [event.pk for event in taken]
-    for livemode in {event.livemode for event in taken}:
+    for livemode in sorted({event.livemode for event in taken}):  # of two modes every write locks test mode first
         news = _news(event for event in taken if event.livemode is livemode)
         sync.apply_news(news, livemode=livemode)
         _confirm_soon([item.stripe_id for item in news], livemode=livemode)

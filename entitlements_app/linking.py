@@ -77,7 +77,7 @@ def lock_before_deletion(*, instance: Model, **_: object) -> None:
     transactions.write_first()
     for model in (Customer, SubscriberState):
         rows = primary(model).filter(subscriber_id=key)
-        list(rows.order_by("pk").select_for_update().values_list("pk"))
+        list(rows.order_by("livemode", "pk").select_for_update().values_list("pk"))
     provisioning.withdraw(key)
     cache.invalidate([key])
 

@@ -18,7 +18,7 @@ from .changes import Announced, Cause, Move
 from .diff import Difference, difference
 from .models import ActiveEntitlement, Customer, EntitlementChange, Feature
 from .stripe_objects import CustomerDetails, FeatureDetails, Grant
-from .transactions import alias, lock_or_skip, primary, rewrite
+from .transactions import alias, lock_no_key, lock_or_skip, primary, rewrite
 from .windows import LEASE, hinted
 
 Drift = EntitlementChange.Drift
@@ -241,7 +241,7 @@ def _save_feature_details(rows: QuerySet[Feature], grants: Sequence[Grant]) -> N
     held = {row.stripe_id: FeatureDetails(row.name, row.active, row.metadata) for row in rows}
     stale = [stripe_id for stripe_id, details in told.items() if held[stripe_id] != details]
     if stale:
-        features = list(rows.filter(stripe_id__in=stale).order_by("stripe_id").select_for_update())
+        features = list(lock_no_key(rows.filter(stripe_id__in=stale).order_by("stripe_id")))
         for row in features:
             row.name, row.active, row.metadata = astuple(told[row.stripe_id])
         rewrite(Feature, features, ["name", "active", "metadata"])

@@ -10,17 +10,26 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
-from entitlements_app import fetches
+from entitlements_app import fetches, inbox
 from entitlements_app.access import get_entitlements
 from entitlements_app.linking import link, unlink
-from entitlements_app.models import Customer, EntitlementChange, SubscriberState, WebhookEvent
+from entitlements_app.models import (
+    ActiveEntitlement,
+    Customer,
+    EntitlementChange,
+    Feature,
+    SubscriberState,
+    WebhookEvent,
+)
 from entitlements_app.sync import sync_customer
-from tests.delivery import customer_deleted, deliver, subscription_updated, summary
+from entitlements_app.testing import webhook_client
+from tests.delivery import customer_deleted, deliver, store_only, subscription_updated, summary
 from tests.rows import customer, effective, held, log, make_subscriber
 from tests.shop import Shop
-from tests.threads import Crowd, closed, meeting_at, together
+from tests.threads import Crowd, closed, meeting_at, together, wait_for_backends
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -249,6 +258,41 @@ def test_the_deletion_of_a_subscriber_against_events(both: Any, door: str, delet
     assert not SubscriberState.objects.exists()
     assert (held(one), held(two)) == (set(), {"audit"})
     assert customer(one).subscriber is customer(two).subscriber is None
+
+
+@pytest.mark.postgresql
+def test_the_deletion_of_a_subscriber_of_both_modes_against_a_batch_of_both(settings: Any) -> None:
+    """The live customer has the lower key, and the batch begins with test mode."""
+    subscriber = make_subscriber()
+    for livemode in (True, False):
+        link(subscriber, f"cus_{livemode}", livemode=livemode)
+        settings.ENTITLEMENTS_LIVEMODE = livemode
+        store_only(webhook_client.customer_deleted(f"cus_{livemode}", livemode=livemode))
+    with transaction.atomic():
+        list(Customer.objects.filter(livemode=False).select_for_update())
+        crowd = Crowd().start(lambda: inbox.process_due(deadline=time.monotonic() + 30))
+        wait_for_backends(1)
+        crowd.start(subscriber.delete)
+        wait_for_backends(2)
+    crowd.join()
+    assert not WebhookEvent.objects.exclude(status="processed").exists()
+    assert not Customer.objects.exclude(subscriber=None).exists()
+
+
+@pytest.mark.postgresql
+def test_what_a_fetch_tells_of_a_feature_does_not_wait_for_grants_of_it(shop: Shop) -> None:
+    """Nor they for it: each might hold what the other wants next."""
+    stripe_id = shop.customer()
+    shop.subscribe(stripe_id, "pro")
+    asked, other = link(make_subscriber(), stripe_id), link(make_subscriber(), "cus_other")
+    sync_customer(asked)
+    Feature.objects.update(name="")
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # a commit checks them
+        for feature in Feature.objects.all():
+            ActiveEntitlement.objects.create(customer=other, feature=feature, lookup_key=feature.lookup_key)
+        together(lambda: sync_customer(asked))
+    assert not Feature.objects.filter(name="").exists()
 
 
 def test_a_deletion_against_a_payload(acme: Any) -> None:
