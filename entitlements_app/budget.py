@@ -22,7 +22,7 @@ from django.views.decorators.debug import sensitive_variables
 from . import conf
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import AccountState
-from .transactions import primary
+from .transactions import primary, update
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def _take(calls: int = 1) -> bool:
     allowed = Q(stopped_at=None) | ~Q(stopped_key=_fingerprint())
     month = _month()
     counted = Case(When(month=month, then=F("calls") + calls), default=calls)
-    taken = _row().filter(free, allowed).update(next_call_at=step, stopped_at=None, month=month, calls=counted)
+    taken = update(_row().filter(free, allowed), next_call_at=step, stopped_at=None, month=month, calls=counted)
     if not taken and not _row().exists():
         state = AccountState(account="", livemode=conf.livemode())
         primary(AccountState).bulk_create([state], ignore_conflicts=True)
@@ -253,7 +253,7 @@ def pause() -> bool:
         in_a_row = state.pauses + 1 if since < NEW_TROUBLE else 1
         wait = min(FIRST_PAUSE * (1 << min(in_a_row - 1, 10)), FARTHEST) * random.uniform(SHORTENED, 1)
         later = ExpressionWrapper(Now() + wait, output_field=DateTimeField())
-        _row().update(next_call_at=later, paused_at=now, pauses=in_a_row)
+        update(_row(), next_call_at=later, paused_at=now, pauses=in_a_row)
     return True
 
 
@@ -262,7 +262,7 @@ def stop(error: Stopped) -> None:
     if not error.reason:  # it had refused it before
         return
     running = _row().filter(Q(stopped_at=None) | ~Q(stopped_key=_fingerprint()))
-    if not running.update(stopped_at=timezone.now(), stopped_key=_fingerprint(), stopped_reason=error.reason):
+    if not update(running, stopped_at=timezone.now(), stopped_key=_fingerprint(), stopped_reason=error.reason):
         return  # calls that were made together are refused together
     logger.critical(
         "Stripe refused the API key (%s). Nothing is fetched until ENTITLEMENTS_STRIPE_API_KEY changes "
@@ -273,7 +273,7 @@ def stop(error: Stopped) -> None:
 
 def resume() -> bool:
     """Allow calls again. Returns whether they had been stopped."""
-    return bool(_row().exclude(stopped_at=None).update(stopped_at=None, stopped_reason="", next_call_at=None))
+    return bool(update(_row().exclude(stopped_at=None), stopped_at=None, stopped_reason="", next_call_at=None))
 
 
 def stopped_reason() -> str:

@@ -20,7 +20,7 @@ from .exceptions import StripeRefused, StripeUnavailable
 from .models import AccountState, SyncRun
 from .runs import Kind
 from .stripe_objects import CUSTOMER_DELETED, SUMMARY_UPDATED, Event, Page
-from .transactions import primary
+from .transactions import primary, update
 
 logger = logging.getLogger(__name__)
 
@@ -241,11 +241,11 @@ def _polled_to() -> int | None:
 
 def _advance(position: int) -> None:
     """Another poll may be farther already."""
-    _state().filter(Q(polled_to=None) | Q(polled_to__lt=position)).update(polled_to=position)
+    update(_state().filter(Q(polled_to=None) | Q(polled_to__lt=position)), polled_to=position)
 
 
 def _move(old: int, new: int) -> None:
-    _state().filter(polled_to=old).update(polled_to=new)
+    update(_state().filter(polled_to=old), polled_to=new)
 
 
 def _state() -> QuerySet[AccountState]:

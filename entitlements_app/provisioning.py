@@ -35,7 +35,7 @@ from django.utils import timezone
 from . import cache, conf, dispatch, transactions
 from .models import EntitlementChange, EntitlementChangeQuerySet, SubscriberState
 from .signals import entitlement_granted, entitlement_revoked
-from .transactions import alias, lock_or_skip, primary
+from .transactions import alias, lock_or_skip, primary, update
 from .windows import LEASE, backoff
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def withdraw(subscriber_id: Any) -> None:
 
 
 def _withdraw(changes: EntitlementChangeQuerySet) -> None:
-    changes.undelivered().update(delivered_at=timezone.now(), error="Not sent: the subscriber was deleted.")
+    update(changes.undelivered(), delivered_at=timezone.now(), error="Not sent: the subscriber was deleted.")
 
 
 # Who delivers
@@ -177,7 +177,7 @@ def _mark_unheard(answers: Iterable[tuple[Any, bool]]) -> int:
             states = primary(SubscriberState).filter(subscriber_id=OuterRef("subscriber_id"), livemode=livemode)
             leased = Exists(states.filter(delivery_until__gt=timezone.now()))
             waiting = _changes().waiting().filter(~leased, subscriber_id__in=ids, livemode=livemode)
-            marked += waiting.update(delivered_at=timezone.now(), next_attempt_at=None)
+            marked += update(waiting, delivered_at=timezone.now(), next_attempt_at=None)
     return marked
 
 
@@ -241,10 +241,10 @@ class _Lease:
 
     def renew(self) -> bool:
         """Whether it is still ours."""
-        return bool(self._row().update(delivery_until=timezone.now() + LEASE))
+        return bool(update(self._row(), delivery_until=timezone.now() + LEASE))
 
     def give_back(self) -> None:
-        self._row().update(delivery_token="", delivery_until=None)
+        update(self._row(), delivery_token="", delivery_until=None)
 
     def _row(self) -> QuerySet[SubscriberState]:
         rows = primary(SubscriberState).filter(subscriber_id=self.subscriber_id, livemode=self.livemode)
@@ -303,7 +303,7 @@ def _end_attempt(change: EntitlementChange, error: str, report: DeliveryReport) 
 def _update(change: EntitlementChange, *fields: str) -> int:
     """Write these fields, unless the change was delivered or withdrawn meanwhile. Returns how many rows were."""
     values = {field: getattr(change, field) for field in fields}
-    return _changes().undelivered().filter(pk=change.pk).update(**values)
+    return update(_changes().undelivered().filter(pk=change.pk), **values)
 
 
 def _receivers(change: EntitlementChange) -> Iterator[tuple[str, _Receiver]]:

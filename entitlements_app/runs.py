@@ -15,7 +15,7 @@ from django.utils import timezone
 from . import conf, transactions
 from .models import EntitlementChange, SyncRun
 from .old_rows import batches, last_before
-from .transactions import alias, primary
+from .transactions import alias, primary, update
 from .windows import LEASE
 
 Kind = SyncRun.Kind
@@ -70,7 +70,7 @@ def finish(run: SyncRun, *, error: str = "") -> None:
     """End a run; with an error it counts as failed."""
     now = timezone.now()
     text = error[:ERROR_LENGTH].replace("\x00", "")
-    _runs(Kind(run.kind)).filter(pk=run.pk).update(finished_at=now, seen_at=now, error=text)
+    update(_runs(Kind(run.kind)).filter(pk=run.pk), finished_at=now, seen_at=now, error=text)
 
 
 def count_fetches(*, done: int, changed: int, failed: int, calls: int, drift: dict[Drift, int]) -> None:
@@ -79,15 +79,15 @@ def count_fetches(*, done: int, changed: int, failed: int, calls: int, drift: di
     hour = now.replace(minute=0, second=0, microsecond=0)
     numbers = {"done": done, "changed": changed, "failed": failed, "calls": calls}
     numbers |= {f"drift_{cause}": number for cause, number in drift.items()}
+    open_row = _runs(Kind.CONFIRM).filter(finished_at=None)
 
     def work() -> None:
-        open_row = _runs(Kind.CONFIRM).filter(finished_at=None)
         open_row.filter(started_at__lt=hour).update(finished_at=F("seen_at"))
         if not _add(open_row, **numbers):
             _insert(SyncRun(kind=Kind.CONFIRM, livemode=conf.livemode()))
             _add(open_row, **numbers)
 
-    if any(numbers.values()):
+    if any(numbers.values()) and not _add(open_row.filter(started_at__gte=hour), **numbers):
         transactions.write(work)
 
 
@@ -122,4 +122,5 @@ def _insert(run: SyncRun) -> SyncRun | None:
 
 
 def _add(rows: QuerySet[SyncRun], **numbers: int) -> int:
-    return rows.update(seen_at=timezone.now(), **{name: F(name) + number for name, number in numbers.items() if number})
+    sums = {name: F(name) + number for name, number in numbers.items() if number}
+    return update(rows, seen_at=timezone.now(), **sums)

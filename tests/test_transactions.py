@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 
-from entitlements_app import transactions
+from entitlements_app import budget, runs, transactions
+from entitlements_app.budget import Allowance
 from entitlements_app.linking import link
-from entitlements_app.models import Customer
+from entitlements_app.models import Customer, SyncRun
 from tests.rows import make_subscriber
-from tests.threads import Crowd
+from tests.threads import Crowd, together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -63,3 +65,22 @@ def test_another_error_is_not_tried_again() -> None:
     with pytest.raises(OperationalError):
         transactions.write(work)
     assert len(tries) == 1
+
+
+@pytest.mark.postgresql
+def test_rows_that_all_workers_write_above_read_committed(settings: Any) -> None:
+    """There the database refuses all but the first of those that meet, in single statements, too."""
+    settings.ENTITLEMENTS_STRIPE_RATE = 1000
+    calls = 50
+    runs.count_fetches(done=1, changed=0, failed=0, calls=0, drift={})
+
+    def work() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        for _ in range(calls):
+            Allowance(seconds=60).take()
+            runs.count_fetches(done=1, changed=0, failed=0, calls=1, drift={})
+
+    together(*[work] * 3)
+    assert budget.calls_this_month() == 3 * calls
+    assert SyncRun.objects.get().calls == 3 * calls
