@@ -17,6 +17,7 @@ SETTLE = timedelta(seconds=60)  # Stripe's list may lag this far behind its even
 LATE = 60  # Stripe seconds; an event delivered later than this is checked at once
 LEASE = timedelta(minutes=5)  # how long a claimed fetch is left alone
 UNDATED = 300  # seconds by which our clock may be wrong when an answer carries no `Date`
+TICK = timedelta(microseconds=1)
 FIRST_WAIT = timedelta(seconds=60)
 LONGEST_WAIT = timedelta(hours=1)
 
@@ -102,10 +103,13 @@ class Schedule:
 
 
 def hinted(schedule: Schedule, *, now: datetime, urgent: bool) -> Schedule:
-    """After news: at once if urgent, else when Stripe has settled; never later than already planned."""
+    """After news: at once if urgent, else when Stripe has settled; never later than already planned.
+
+    `hinted_at` always moves on, even if a writer's clock is behind: a fetch that has begun sees by it that news came.
+    """
     due = now if urgent else now + SETTLE
     return Schedule(
-        hinted_at=max(schedule.hinted_at or now, now),
+        hinted_at=now if schedule.hinted_at is None else max(now, schedule.hinted_at + TICK),
         urgent=schedule.urgent or urgent,
         next_fetch_at=min(schedule.next_fetch_at, due),
     )

@@ -103,6 +103,7 @@ def test_a_fetch_never_lowers_the_window(held: Window | None, new: Window, windo
 
 T = datetime(2026, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+TICK = timedelta(microseconds=1)
 WEEK = timedelta(days=7)
 
 
@@ -113,7 +114,7 @@ WEEK = timedelta(days=7)
         ("urgent news", Schedule(None, False, T + WEEK), True, Schedule(T, True, T)),
         ("urgent stays urgent", Schedule(T - SECOND, True, T - SECOND), False, Schedule(T, True, T - SECOND)),
         ("never later than planned", Schedule(None, False, T + SECOND), False, Schedule(T, False, T + SECOND)),
-        ("a clock behind another worker's", Schedule(T + SECOND, True, T), True, Schedule(T + SECOND, True, T)),
+        ("a clock behind another worker's", Schedule(T + SECOND, True, T), True, Schedule(T + SECOND + TICK, True, T)),
         ("urgent news of one being fetched", Schedule(None, False, T + LEASE), True, Schedule(T, True, T)),
     ],
 )
