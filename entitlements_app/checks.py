@@ -86,7 +86,8 @@ def _no_subscriber() -> Iterator[CheckMessage]:
 def _cache_of_one_process() -> Iterator[CheckMessage]:
     alias = _read(conf.cache)
     backend = settings.CACHES[alias].get("BACKEND", "") if alias else ""
-    if backend.startswith(_OF_ONE_PROCESS) and not settings.DEBUG:
+    only_one = settings.DEBUG and _read(conf.webhook_processing) != "celery"  # workers are processes of their own
+    if backend.startswith(_OF_ONE_PROCESS) and not only_one:
         yield Warning(
             f"ENTITLEMENTS_CACHE names a cache of one process alone ({backend}): when an answer changes, the other "
             "processes give the old one for ENTITLEMENTS_CACHE_SECONDS.",

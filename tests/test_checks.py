@@ -143,6 +143,9 @@ def test_a_cache_of_one_process_is_right_for_development(settings: Any) -> None:
     settings.ENTITLEMENTS_CACHE = "default"
     settings.DEBUG = True
     assert found() == []
+    settings.ENTITLEMENTS_WEBHOOK_PROCESSING = "celery"
+    app.set_current()
+    assert found() == ["W012"], "workers are other processes, in development as well"
 
 
 def test_a_cache_that_processes_share_is_right(settings: Any) -> None:
