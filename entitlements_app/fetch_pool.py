@@ -43,8 +43,8 @@ class FetchReport:
     stopped: bool = False
     on_answer: Callable[[Fetch, Synced], None] | None = field(default=None, repr=False)
 
-    def as_line(self) -> str:
-        changed = f"{self.changed} of them changed something"
+    def as_line(self, *, dry: bool = False) -> str:
+        changed = f"{self.changed} of them {'would change' if dry else 'changed'} something"
         if self.drifted:
             changed += f" ({self.drifted} of which no event had told)"
         return f"Fetches: {self.fetched} answered, {changed}, {self.failed} failed."

@@ -43,7 +43,7 @@ def test_what_was_lost_is_named_too(shop: Shop, cus: str) -> None:
     subscription = shop.subscribe(cus, "enterprise")
     run("entitlements_sync", "--customer", cus)
     shop.stripe.change_plan(subscription, shop.prices["reports"])
-    moved = "+reports -audit -export -sso (no event had told: unknown)"
+    moved = "+reports -audit -export -sso (no event had told; likely cause: unknown)"
     assert run("entitlements_sync", "--customer", cus) == f"{cus}: {moved}\n"
 
 

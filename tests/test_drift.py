@@ -157,7 +157,7 @@ def test_an_event_that_says_what_we_held_does_not_explain_what_a_late_fetch_find
 def test_by_hand_the_cause_is_told(shop: Shop, cus: str) -> None:
     move(shop, cus, "enterprise")
     assert run("entitlements_sync", "--all").splitlines()[1:] == [
-        f"{cus}: +audit (no event had told: unknown)",
+        f"{cus}: +audit (no event had told; likely cause: unknown)",
         "Fetches: 1 answered, 1 of them changed something (1 of which no event had told), 0 failed.",
     ]
     assert run("entitlements_sync", "--customer", cus) == f"{cus}: no change\n"

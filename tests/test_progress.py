@@ -36,8 +36,8 @@ def output_of(stream: StringIO, progress: type[Progress], *, steps: int) -> str:
 def test_a_terminal_has_one_line_that_is_written_anew() -> None:
     out = output_of(Terminal(), Hurried, steps=2)
     assert out.split("\r\x1b[K")[1:3] == [
-        "[######------------------] 1 of 4",
-        "[############------------] 2 of 4",
+        "[######------------------] 1 of 4\r",
+        "[############------------] 2 of 4\r",
     ]
     assert out.count("\n") == 1
     assert "\x1b[31" not in out, "nothing is wrong"

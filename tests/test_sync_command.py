@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from datetime import timedelta
 from io import StringIO
@@ -18,6 +19,7 @@ from tests.rows import customer, held, make_subscriber
 from tests.server import Server
 from tests.shop import Shop
 from tests.threads import together
+from tests.workers import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -66,6 +68,7 @@ def test_a_dry_run_tells_what_would_change_and_writes_nothing(shop: Shop, crowd:
     for which in (["--all"], ["--marked"], ["--customer", *crowd]):
         out = run(*which, "--dry-run")
         assert out.count(": +export +sso") == 12
+        assert "12 of them would change something" in out
         assert "Nothing was written." in out
     assert list(Customer.objects.order_by("pk").values()) == before
     assert not EntitlementChange.objects.exists()
@@ -100,6 +103,24 @@ def test_an_interrupted_run_goes_on_where_it_was(shop: Shop, crowd: list[str], s
     assert f"{12 - done} customer(s)" in out
     assert asked(shop) == 12 - done
     assert "12 customer(s)" in run("--all"), "that one had succeeded: this is the next"
+
+
+def test_interrupted_by_hand_it_says_so_and_goes_on_the_next_time(
+    shop: Shop, crowd: list[str], stripe: StripeSimulator
+) -> None:
+    process = Server(stripe, TEST_SERVER_RATE="6").popen("entitlements_sync", "--all")
+    wait_until(lambda: Customer.objects.exclude(fetched_at=None).count() > 2, 30)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    assert SyncRun.objects.get(kind="all").error == "Interrupted."
+    rest = Customer.objects.filter(fetched_at=None).count()
+    assert 0 < rest < 12
+    assert f"{rest} customer(s)" in run("--all")
+
+
+def test_without_customers_there_is_nothing_to_ask(stripe: StripeSimulator) -> None:
+    for which in ("--all", "--marked"):
+        assert run(which) == "No customers to ask about.\n"
 
 
 def test_restart_begins_anew(shop: Shop, crowd: list[str]) -> None:

@@ -62,7 +62,8 @@ class Progress:
             self._save(self._done - self._saved)
             self._saved = self._done
         if self._is_terminal:
-            self._stream.write(f"\r\x1b[K{self.line(now)}", str, ending="")
+            # Back to its beginning, so that a line of the log is written over it and not behind it.
+            self._stream.write(f"\r\x1b[K{self.line(now)}\r", str, ending="")
             self._stream.flush()
         elif now - self._lined >= self.EVERY_LINE.total_seconds():
             self._lined = now

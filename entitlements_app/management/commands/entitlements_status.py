@@ -106,7 +106,8 @@ def _mode(status: Status) -> str:
 def _customers(status: Status) -> str:
     customers = status.customers
     total = f"about {customers.total:,} in both modes" if customers.estimated else _number(customers.total)
-    return f"{total}; {_number(customers.marked)} marked: there is news that no fetch has settled yet"
+    news = ": there is news that no fetch has settled yet" if customers.marked else ""
+    return f"{total}; {_number(customers.marked)} marked{news}"
 
 
 def _drift(drift: DriftCount) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from entitlements_app.sync import Synced
 from entitlements_app.transactions import alias
 
 RESUMABLE = timedelta(days=7)
+INTERRUPTED = "Interrupted."
 
 
 class Command(BaseCommand):
@@ -59,6 +61,9 @@ class Command(BaseCommand):
             self._sync(options)
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            rest = " The next --all goes on from there." if options["all"] and not self._is_dry else ""
+            raise CommandError(f"{INTERRUPTED}{rest}", returncode=128 + signal.SIGINT) from None
 
     def _sync(self, options: dict[str, Any]) -> None:
         if options["all"]:
@@ -106,7 +111,7 @@ class Command(BaseCommand):
         try:
             self._sync_many(total, fetch, report=report, save=lambda done: runs.count(run, done=done))
         except BaseException as error:  # an interrupt, too, is to be told
-            problem = str(error) or type(error).__name__
+            problem = INTERRUPTED if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
             raise
         finally:
             runs.count(run, changed=report.changed, failed=report.failed, calls=report.calls)
@@ -121,6 +126,9 @@ class Command(BaseCommand):
         save: Callable[[int], object] | None = None,
     ) -> None:
         """Fetch with a progress bar. Raises `CommandError` if any customer could not be fetched."""
+        if not total:
+            self._say("No customers to ask about.")
+            return
         rate = conf.stripe_rate()
         self._say(
             f"{total:,} customer(s): about {total:,} call(s), at least {in_words(total / rate)} "
@@ -137,7 +145,7 @@ class Command(BaseCommand):
             report = report or FetchReport()
             report.on_answer = tell
             fetch(report, dry=self._is_dry)
-        self._say(report.as_line())
+        self._say(report.as_line(dry=self._is_dry))
         if self._is_dry:
             self._say("Nothing was written.")
         if report.problem or report.failed:
@@ -181,5 +189,5 @@ class Command(BaseCommand):
             return "no change"
         signs = [f"+{key}" for key in sorted(synced.granted)] + [f"-{key}" for key in sorted(synced.revoked)]
         causes = sorted({cause.label for cause in synced.drift.values()})
-        told = f" (no event had told: {', '.join(map(str, causes))})" if causes else ""
+        told = f" (no event had told; likely cause: {', '.join(map(str, causes))})" if causes else ""
         return " ".join(signs) + told
