@@ -95,5 +95,5 @@ def open_site(stripe: StripeSimulator) -> Iterator[Site]:
             if site is None:
                 database.stop()
             else:
-                site.tell_logs()
                 site.stop()
+                site.tell_logs()

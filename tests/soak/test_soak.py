@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,11 +55,11 @@ def test_whatever_is_killed_nothing_is_lost_and_nothing_wrongly_granted(stripe: 
     form = LONG if "TEST_SOAK" in os.environ else SHORT
     story = Story(stripe, site.web.url, customers=form.customers, seed=SEED)
     stripe.add_webhook_endpoint(f"{site.web.url}/stripe/webhook/")
-    story.open()
-    chaos = Chaos(site, form.kills, seconds=form.events / form.pace, seed=SEED)
-    story.tell(events=form.events, pace=form.pace)
-    chaos.wait()
-    story.end()
+    with ExitStack() as end:
+        end.callback(story.end)
+        story.open()
+        end.callback(Chaos(site, form.kills, seconds=form.events / form.pace, seed=SEED).wait)
+        story.tell(events=form.events, pace=form.pace)
     verdict.bring_to_rest(site, story)
     verdict.assert_much_happened(story)
     verdict.assert_inbox_is_complete(story)
