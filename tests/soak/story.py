@@ -200,7 +200,7 @@ class Desk:
         self._asked: list[Future[None]] = []
 
     def ask(self, changes: Sequence[Change]) -> None:
-        self._asked.append(self._queue.submit(self._do, json.dumps(changes).encode()))
+        self._asked.append(self._queue.submit(self._do, json.dumps(changes, default=str).encode()))
 
     def _do(self, body: bytes) -> None:
         deadline = time.monotonic() + PATIENCE
