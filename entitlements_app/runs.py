@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from django.db import IntegrityError, transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
 from . import conf, transactions
 from .models import EntitlementChange, SyncRun
 from .old_rows import batches, last_before
-from .transactions import alias, primary, update
+from .transactions import primary, update
 from .windows import LEASE
 
 Kind = SyncRun.Kind
@@ -30,7 +29,8 @@ def start(kind: Kind, *, total: int | None = None) -> SyncRun | None:
 
     def work() -> SyncRun | None:
         _bury(kind)
-        return _insert(SyncRun(kind=kind, livemode=conf.livemode(), total=total))
+        run = SyncRun(kind=kind, livemode=conf.livemode(), total=total)
+        return run if transactions.insert(run) else None
 
     return transactions.write(work)
 
@@ -84,7 +84,7 @@ def count_fetches(*, done: int, changed: int, failed: int, calls: int, drift: di
     def work() -> None:
         open_row.filter(started_at__lt=hour).update(finished_at=F("seen_at"))
         if not _add(open_row, **numbers):
-            _insert(SyncRun(kind=Kind.CONFIRM, livemode=conf.livemode()))
+            transactions.insert(SyncRun(kind=Kind.CONFIRM, livemode=conf.livemode()))
             _add(open_row, **numbers)
 
     if any(numbers.values()) and not _add(open_row.filter(started_at__gte=hour), **numbers):
@@ -109,16 +109,6 @@ def _runs(kind: Kind) -> QuerySet[SyncRun]:
 def _bury(kind: Kind) -> None:
     silent = _runs(kind).filter(finished_at=None, seen_at__lt=timezone.now() - LEASE)
     silent.update(finished_at=F("seen_at"), error="It ended without a word: its process was killed.")
-
-
-def _insert(run: SyncRun) -> SyncRun | None:
-    """`None` if another of the kind is at work."""
-    try:
-        with transaction.atomic(using=alias()):
-            run.save(using=alias())
-    except IntegrityError:
-        return None
-    return run
 
 
 def _add(rows: QuerySet[SyncRun], **numbers: int) -> int:

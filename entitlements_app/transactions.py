@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from django.db import IntegrityError, OperationalError, connections, models, router, transaction
@@ -42,18 +41,39 @@ def write(work: Callable[[], _T]) -> _T:
 
 
 def insert(row: models.Model) -> bool:
-    """Insert a row, in one statement and, outside of a caller's `atomic`, without a transaction around it.
+    """Insert a row unless one is there that it conflicts with. Returns whether it was; then it has its primary key.
 
-    Returns whether it was; false if it is there already, by whatever constraint.
+    In one statement and, outside of a caller's `atomic`, without a transaction around it. Not by a failing `INSERT`:
+    PostgreSQL would log each with all that the row holds.
     """
-    in_atomic = connections[alias()].in_atomic_block
+    connection = connections[alias()]
+    if connection.vendor not in ("postgresql", "sqlite") or not connection.features.can_return_columns_from_insert:
+        return _insert_or_fail(row)
+    fields = [field for field in row._meta.concrete_fields if not field.primary_key]
+    columns = ", ".join(connection.ops.quote_name(str(field.column)) for field in fields)
+    values = [field.get_db_prep_save(field.pre_save(row, add=True), connection) for field in fields]
+    table, pk = map(connection.ops.quote_name, (row._meta.db_table, str(row._meta.pk.column)))
+    sql = (
+        f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(values))}) "  # noqa: S608  (names, quoted)
+        f"ON CONFLICT DO NOTHING RETURNING {pk}"
+    )
 
-    def work() -> None:
-        with transaction.atomic(using=alias()) if in_atomic else nullcontext():
-            row.save(using=alias(), force_insert=True)
+    def work() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            inserted = cursor.fetchall()
+        if inserted:
+            row.pk = inserted[0][0]
+            row._state.adding, row._state.db = False, alias()
+        return bool(inserted)
 
+    return _tried(work)
+
+
+def _insert_or_fail(row: models.Model) -> bool:
     try:
-        _tried(work)
+        with transaction.atomic(using=alias()):
+            row.save(using=alias(), force_insert=True)
     except IntegrityError:
         return False
     return True

@@ -217,6 +217,22 @@ def test_rows_deleted_by_hand_are_announced_with_the_next_change(acme: Any) -> N
 # --- duplicates, deletion
 
 
+def test_a_redelivery_is_no_error_that_a_database_would_log_with_the_payload(acme: Any) -> None:
+    event = summary("cus_acme", "sso")
+    errors = []
+
+    def watch(execute: Any, *args: Any) -> Any:
+        try:
+            return execute(*args)
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    with connection.execute_wrapper(watch):
+        assert [deliver(event).status_code for _ in range(2)] == [200, 200]
+    assert errors == []
+
+
 def test_the_same_event_twice_is_one_row_and_one_change(acme: Any) -> None:
     event = summary("cus_acme", "sso", created=NOW)
     assert [deliver(event).status_code for _ in range(3)] == [200, 200, 200]
