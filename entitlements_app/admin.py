@@ -126,6 +126,13 @@ class EntitlementOverrideAdmin(ReadOnlyAdmin):
     search_fields = ("lookup_key",)
     ordering = ("-pk",)
 
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Not by itself, but together with the subscriber, whose own page asks here."""
+        page = request.resolver_match.url_name if request.resolver_match else None
+        if page is None or page.startswith(f"{self.opts.app_label}_{self.opts.model_name}_"):
+            return False
+        return bool(super(ReadOnlyAdmin, self).has_delete_permission(request, obj))
+
 
 @admin.register(EntitlementChange)
 class EntitlementChangeAdmin(ReadOnlyAdmin):

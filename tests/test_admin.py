@@ -22,7 +22,7 @@ from entitlements_app.models import (
 )
 from entitlements_app.overrides import grant
 from tests.delivery import customer_deleted, deliver, summary
-from tests.rows import make_subscriber
+from tests.rows import BY_ORGANISATION, make_subscriber
 
 pytestmark = pytest.mark.django_db
 
@@ -136,3 +136,11 @@ def test_changes_that_wait_and_parked_ones_can_be_found(staff: Client) -> None:
 def grant_again() -> EntitlementChange:
     grant(make_subscriber(), "audit", force=True)
     return EntitlementChange.objects.get(lookup_key="audit")
+
+
+@pytest.mark.skipif(BY_ORGANISATION, reason="the organisations of these tests have no page in the admin")
+def test_a_subscriber_with_overrides_is_deleted_on_its_own_page(acme: Any, admin_client: Client) -> None:
+    grant(acme, "sso", force=True)
+    answer = admin_client.post(f"/admin/auth/user/{acme.pk}/delete/", {"post": "yes"})
+    assert answer.status_code == 302
+    assert not EntitlementOverride.objects.exists()
