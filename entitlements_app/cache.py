@@ -96,6 +96,8 @@ def raise_flag(name: str, *, seconds: float) -> bool:
     if cache is None:
         return True
     try:
+        if cache.get(_flag_key(name)) is not None:  # as nearly always in a burst
+            return False
         # A client of Memcached that cannot reach it says no, too.
         return cache.add(_flag_key(name), "1", timeout=seconds) or cache.get(_flag_key(name)) is None
     except Exception as error:  # noqa: BLE001  (of whatever kind the backend's are)
