@@ -61,12 +61,12 @@ class Announced:
         known = set(rows.values_list("subscriber_id", flat=True))
         missing = [SubscriberState(subscriber_id=pk, livemode=livemode) for pk in sorted(wanted - known, key=str)]
         primary(SubscriberState).bulk_create(missing, ignore_conflicts=True)
-        pks = list(rows.order_by("pk").select_for_update().values_list("pk", flat=True))
+        locked = list(rows.order_by("pk").select_for_update())
         # Note [Lock by update]
         # The rows are locked in order above. The update makes each a new version, so that under REPEATABLE READ a
         # second writer, whose snapshot is older than the first one's commit, fails and is tried again.
-        primary(SubscriberState).filter(pk__in=pks).update(announced=F("announced"))
-        announced = cls({state.subscriber_id: state for state in rows.filter(pk__in=pks)}, livemode=livemode)
+        primary(SubscriberState).filter(pk__in=[state.pk for state in locked]).update(announced=F("announced"))
+        announced = cls({state.subscriber_id: state for state in locked}, livemode=livemode)
         announced._fill()
         announced._catch_up()
         return announced

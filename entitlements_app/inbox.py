@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -17,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from . import conf, dispatch, sync, transactions
-from .models import Customer, WebhookEvent, WebhookEventQuerySet
+from .models import WebhookEvent, WebhookEventQuerySet
 from .old_rows import BATCH as PURGE_BATCH
 from .old_rows import batches, last_before
 from .stripe_objects import CUSTOMER_DELETED, SUMMARY_UPDATED, Event, parse_summary
@@ -142,8 +142,8 @@ def _mark_customers(failed: Sequence[WebhookEvent]) -> None:
     for livemode in sorted({event.livemode for event in failed}):
         of_mode = [event for event in failed if event.livemode is livemode]
         named = sorted({event.customer_stripe_id for event in of_mode if event.customer_stripe_id})
-        sync.apply_news([News(stripe_id, urgent=True) for stripe_id in named], livemode=livemode)
-        _confirm_soon(named, livemode=livemode)
+        if sync.apply_news([News(stripe_id, urgent=True) for stripe_id in named], livemode=livemode):
+            _confirm_soon(livemode=livemode)
 
 
 def replay(event: WebhookEvent) -> None:
@@ -176,16 +176,18 @@ def process(event: WebhookEvent) -> None:
 
 def process_overdue() -> int:
     """Take up to ten events whose processing failed or was cut off. Returns how many were taken."""
-    return _process_batch(_rows().overdue(timezone.now())[:OVERDUE_BATCH])
+    overdue = _rows().overdue(timezone.now())
+    return _process_batch(overdue[:OVERDUE_BATCH]) if overdue.exists() else 0
 
 
 def process_due(*, deadline: float) -> int:
-    """Process until nothing is due, or `deadline` (on `time.monotonic`) is past. Returns how many were taken."""
-    total = taken = 0
-    while time.monotonic() < deadline:
+    """Process what is due, until `deadline` (on `time.monotonic`) is past. Returns how many were taken.
+
+    A batch that was not full ends it: who commits an event meanwhile wakes for it.
+    """
+    total, taken = 0, BATCH
+    while taken >= BATCH and time.monotonic() < deadline:
         taken = _process_batch(_rows().due(timezone.now())[:BATCH])
-        if not taken:
-            break
         total += taken
     return total
 
@@ -253,20 +255,18 @@ def _apply(events: WebhookEventQuerySet, pks: list[int]) -> int:
     pks[:] = [event.pk for event in taken]
     for livemode in sorted({event.livemode for event in taken}):  # of two modes every write locks test mode first
         news = _news(event for event in taken if event.livemode is livemode)
-        sync.apply_news(news, livemode=livemode)
-        _confirm_soon([item.stripe_id for item in news], livemode=livemode)
+        if sync.apply_news(news, livemode=livemode):
+            _confirm_soon(livemode=livemode)
     primary(WebhookEvent).filter(pk__in=pks).update(
         status=Status.PROCESSED, processed_at=timezone.now(), next_attempt_at=None, error=""
     )
     return len(taken)
 
 
-def _confirm_soon(stripe_ids: Collection[str], *, livemode: bool) -> None:
-    """If workers do the work, and one of these customers is urgent, wake one after the commit."""
+def _confirm_soon(*, livemode: bool) -> None:
+    """A customer is urgent: if workers do the work, wake one after the commit."""
     if conf.webhook_processing() == "celery" and conf.stripe_api_key() is not None and livemode is conf.livemode():
-        customers = Customer.objects.using(alias()).in_mode(livemode)
-        if customers.filter(stripe_id__in=stripe_ids, urgent=True).exists():
-            dispatch.wake_after_commit("confirm_customers")
+        dispatch.wake_after_commit("confirm_customers")
 
 
 def _news(events: Iterable[WebhookEvent]) -> list[News]:

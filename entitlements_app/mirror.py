@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import Exists, OuterRef, QuerySet
 
@@ -188,9 +188,7 @@ def _hold(holdings: Sequence[Holding]) -> dict[int, Difference]:
     """Insert, update and delete active entitlements, by feature: the ids of kept grants change."""
     customers = [holding.customer for holding in holdings]
     features = _features([grant for holding in holdings for grant in holding.grants], customers[0])
-    held: dict[int, dict[int, ActiveEntitlement]] = {customer.pk: {} for customer in customers}
-    for row in primary(ActiveEntitlement).filter(customer__in=customers):
-        held[row.customer_id][row.feature_id] = row
+    held = _held(customers)
     new: list[ActiveEntitlement] = []
     stale: list[ActiveEntitlement] = []
     gone: list[int] = []
@@ -202,9 +200,13 @@ def _hold(holdings: Sequence[Holding]) -> dict[int, Difference]:
         kept = {pk for pk, row in rows.items() if holding.confirmed_stay and row.confirmed_at is not None}
         gone += [row.pk for pk, row in rows.items() if pk not in wanted and pk not in kept]
         for pk, grant in wanted.items():
-            row = rows.get(pk) or ActiveEntitlement(customer=holding.customer, feature_id=pk)
-            if _update(row, grant, confirmed_at=holding.confirmed_at):
-                (stale if row.pk else new).append(row)
+            row = rows.get(pk)
+            confirmed_at = (row and row.confirmed_at) or holding.confirmed_at
+            said = (grant.entitlement_id, grant.lookup_key, confirmed_at)
+            if row is None:
+                new.append(_entitlement(None, holding.customer, pk, *said))
+            elif row[1:] != said:
+                stale.append(_entitlement(row.pk, holding.customer, pk, *said))
         after = {grant.lookup_key for grant in wanted.values()} | {rows[pk].lookup_key for pk in kept}
         keys[holding.customer.pk] = difference(before, after)
     if gone:
@@ -214,12 +216,35 @@ def _hold(holdings: Sequence[Holding]) -> dict[int, Difference]:
     return keys
 
 
-def _update(row: ActiveEntitlement, grant: Grant, *, confirmed_at: datetime | None) -> bool:
-    """Whether the row has to be written."""
-    before = (row.stripe_id, row.lookup_key, row.confirmed_at)
-    row.stripe_id, row.lookup_key = grant.entitlement_id, grant.lookup_key
-    row.confirmed_at = row.confirmed_at or confirmed_at
-    return before != (row.stripe_id, row.lookup_key, row.confirmed_at)
+class _Held(NamedTuple):
+    """What a row of an active entitlement says, beside whose it is."""
+
+    pk: int
+    stripe_id: str
+    lookup_key: str
+    confirmed_at: datetime | None
+
+
+def _entitlement(
+    pk: int | None, customer: Customer, feature_id: int, stripe_id: str, lookup_key: str, confirmed_at: datetime | None
+) -> ActiveEntitlement:
+    return ActiveEntitlement(
+        pk=pk,
+        customer=customer,
+        feature_id=feature_id,
+        stripe_id=stripe_id,
+        lookup_key=lookup_key,
+        confirmed_at=confirmed_at,
+    )
+
+
+def _held(customers: Sequence[Customer]) -> dict[int, dict[int, _Held]]:
+    """By customer and feature. Tuples: most of these rows are only compared."""
+    held: dict[int, dict[int, _Held]] = {customer.pk: {} for customer in customers}
+    rows = primary(ActiveEntitlement).filter(customer__in=customers)
+    for customer_id, feature_id, *said in rows.values_list("customer_id", "feature_id", *_Held._fields):
+        held[customer_id][feature_id] = _Held(*said)
+    return held
 
 
 def _features(grants: Sequence[Grant], owner: Customer) -> dict[str, int]:

@@ -47,10 +47,11 @@ class News:
     deleted: bool = False
 
 
-def apply_news(news: Sequence[News], *, livemode: bool) -> None:
+def apply_news(news: Sequence[News], *, livemode: bool) -> bool:
     """Apply what each customer's newest payload says, or mark the customer for a fetch.
 
-    The caller owns the transaction and has locked nothing but events.
+    Returns whether one of these customers is urgent now. The caller owns the transaction and has locked nothing but
+    events.
     """
     customers = mirror.lock_by_stripe_id([item.stripe_id for item in news], livemode=livemode)
     site_links = conf.subscriber_for_customer() is not None
@@ -71,6 +72,7 @@ def apply_news(news: Sequence[News], *, livemode: bool) -> None:
             customer.window = windows.payload_window(item.payload.created)
             holdings.append(Holding(customer, item.payload.grants, Cause.EVENT))
     mirror.save(list(customers.values()), holdings)
+    return any(customer.urgent for customer in customers.values())
 
 
 def _welcome(customer: Customer, payload: Payload, *, now: datetime) -> bool:

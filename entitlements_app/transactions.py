@@ -137,12 +137,33 @@ def lock_no_key(rows: models.QuerySet[_M]) -> models.QuerySet[_M]:
 def rewrite(model: type[_M], rows: Sequence[_M], fields: Collection[str]) -> None:
     """Write these fields of rows that are there and locked, in one statement whose cost grows with the rows alone.
 
-    Django's `bulk_update` asks the database to look for each row in each of its fields' long CASE.
+    Django's `bulk_update` asks the database to look for each row in each of its fields' long CASE. Its upsert has to
+    prepare all fields of each row; PostgreSQL takes those that are written as arrays.
     """
     if not rows:
         return
+    if connections[alias()].vendor == "postgresql":
+        _write_arrays(model, rows, fields)
+        return
     targets = ["pk"] if connections[alias()].features.supports_update_conflicts_with_target else None
     primary(model).bulk_create(rows, update_conflicts=True, unique_fields=targets, update_fields=fields)
+
+
+def _write_arrays(model: type[_M], rows: Sequence[_M], names: Collection[str]) -> None:
+    connection = connections[alias()]
+    quote = connection.ops.quote_name
+    fields = [field for field in model._meta.concrete_fields if field.primary_key or field.name in names]
+    arrays = ", ".join(f"%s::{field.db_type(connection)}[]" for field in fields)
+    columns = {field: quote(str(field.column)) for field in fields}
+    written = ", ".join(f"{column} = told.{column}" for field, column in columns.items() if not field.primary_key)
+    pk = columns[model._meta.pk]
+    sql = (
+        f"UPDATE {quote(model._meta.db_table)} AS held SET {written} "  # noqa: S608  (names, quoted)
+        f"FROM unnest({arrays}) AS told ({', '.join(columns.values())}) WHERE held.{pk} = told.{pk}"
+    )
+    values = [[field.get_db_prep_save(getattr(row, field.attname), connection) for row in rows] for field in fields]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
 
 
 def refuse_open_transaction(what: str) -> None:
