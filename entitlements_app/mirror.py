@@ -78,17 +78,19 @@ def claim_wave(*, livemode: bool, claim: str, now: datetime, limit: int) -> list
     Returns them as they were before (`asked_about`), at most `limit`. Those that another transaction holds are left
     out.
     """
-    rows = asked_about().filter(account="", livemode=livemode, next_fetch_at__lte=now).order_by("next_fetch_at")
-    wave = list(_lock_self(rows.filter(urgent=True))[:limit])
-    if len(wave) < limit:
-        wave += _lock_self(rows.filter(urgent=False))[: limit - len(wave)]
-    if wave:
-        primary(Customer).filter(pk__in=[row.pk for row in wave]).update(next_fetch_at=now + LEASE, claim=claim)
+    due = primary(Customer).filter(account="", livemode=livemode, next_fetch_at__lte=now).order_by("next_fetch_at")
+    pks = _locked(due.filter(urgent=True)[:limit])
+    if len(pks) < limit:
+        pks += _locked(due.filter(urgent=False)[: limit - len(pks)])
+    if not pks:
+        return []
+    wave = list(asked_about().filter(pk__in=pks).order_by("-urgent", "next_fetch_at"))  # read when they are locked
+    primary(Customer).filter(pk__in=pks).update(next_fetch_at=now + LEASE, claim=claim)
     return wave
 
 
-def _lock_self(rows: QuerySet[Customer]) -> QuerySet[Customer]:
-    return lock_or_skip(rows, of=("self",))
+def _locked(rows: QuerySet[Customer]) -> list[int]:
+    return list(lock_or_skip(rows).values_list("pk", flat=True))
 
 
 def claim_one(pk: int, *, claim: str, now: datetime, unless_fetched_since: datetime) -> Customer | None:
@@ -97,7 +99,7 @@ def claim_one(pk: int, *, claim: str, now: datetime, unless_fetched_since: datet
     Returns it as it was, but marked. `None` if it was fetched since then, is deleted, or has been claimed and its time
     is not over: then it is being fetched, or waits after a fetch that failed.
     """
-    customer = _lock_self(asked_about().filter(pk=pk, deleted_at=None)).first()
+    customer = asked_about().filter(pk__in=_locked(primary(Customer).filter(pk=pk, deleted_at=None))).first()
     if customer is None or (customer.fetched_at is not None and customer.fetched_at >= unless_fetched_since):
         return None
     if customer.claim and customer.next_fetch_at is not None and customer.next_fetch_at > now:

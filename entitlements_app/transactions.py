@@ -123,10 +123,10 @@ def _is_transient(error: OperationalError) -> bool:
     return sqlstate in _TRANSIENT_SQLSTATES or "locked" in str(error)
 
 
-def lock_or_skip(rows: models.QuerySet[_M], *, of: tuple[str, ...] = ()) -> models.QuerySet[_M]:
+def lock_or_skip(rows: models.QuerySet[_M]) -> models.QuerySet[_M]:
     """Lock rows, leaving out those that another transaction holds, where the database can."""
     skip = connections[alias()].features.has_select_for_update_skip_locked
-    return rows.select_for_update(skip_locked=skip, of=of)
+    return rows.select_for_update(skip_locked=skip)
 
 
 def lock_no_key(rows: models.QuerySet[_M]) -> models.QuerySet[_M]:

@@ -155,7 +155,7 @@ def test_a_claim_reads_no_more_rows_than_it_takes(stripe: StripeSimulator) -> No
         cursor.execute("ANALYZE entitlements_app_customer")
     with CaptureQueriesContext(connection) as queries:
         assert len(fetches.claim_wave(20)) == 20
-    selects = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
+    selects = [query["sql"] for query in queries if "SKIP LOCKED" in query["sql"]]
     with connection.cursor() as cursor:
         for sql, index in zip(selects, ("entitlements_customer_urgent", "entitlements_customer_next"), strict=True):
             cursor.execute(f"EXPLAIN {sql}")
