@@ -4,6 +4,7 @@
 # make test        all tests, on SQLite, PostgreSQL and the newest Django; ARGS="-k webhook" is passed on to pytest
 # make soak        a whole site killed, program by program, while much happens; then a long search. Ten minutes
 # make bench       what a gate costs beside other ways to ask; BENCH="--quick" takes a minute
+#                  bench-intake, bench-batches, bench-fetch, bench-bytes: what news of Stripe cost
 # make lint        format, lint, types, imports
 #
 # Needs Python 3.11 or newer: make demo PYTHON=python3.12
@@ -36,7 +37,8 @@ FIND_NEWEST = $$(versions=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
 	for python in $${NEWEST_PYTHON:-python3.13 python3.12 $$versions/3.13*/bin/python $$versions/3.12*/bin/python python3.14}; \
 	do $$python -c "$(IS_3_12)" 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo demo-check browser browser-if-found example-test test newest-test soak bench lint check-python
+.PHONY: help demo demo-check browser browser-if-found example-test test newest-test soak bench lint check-python \
+	bench-intake bench-batches bench-fetch bench-bytes
 .NOTPARALLEL:
 
 help:
@@ -102,6 +104,9 @@ soak: $(READY)
 
 bench: $(BENCHED)/ready
 	@$(BENCHED)/bin/python -m bench.gate $(BENCH)
+
+bench-intake bench-batches bench-fetch bench-bytes: bench-%: $(BENCHED)/ready
+	@$(BENCHED)/bin/python -m bench.$* $(BENCH)
 
 lint: $(READY)
 	@echo "== ruff format =="; $(BIN)/ruff format --check .

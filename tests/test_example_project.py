@@ -201,9 +201,9 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @needs_make
 def test_make_alone_lists_the_targets():
-    assert [line.split()[1] for line in make().stdout.splitlines()[:6]] == [
-        *("demo", "demo-check", "browser", "test", "bench", "lint")
-    ]
+    targets = [line.split()[1] for line in make().stdout.splitlines() if line.startswith("make ")]
+
+    assert targets == ["demo", "demo-check", "browser", "test", "bench", "lint"]
 
 
 @needs_make
