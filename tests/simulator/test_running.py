@@ -213,6 +213,7 @@ class TestCommand:
         port = simulator.url.rpartition(":")[2]
         for name, content in {"bad": '{"products": [{"name": "Pro", "features": ["missing"]}]}', "no": "{"}.items():
             (tmp_path / f"{name}.json").write_text(content)
+        (tmp_path / "odd.json").write_text('{"plans": []}')
         (tmp_path / "list.json").write_text('{"products": [{"name": "Pro", "features": 5}]}')
         for arguments, message in [
             (["--port", port], f"Cannot listen on port {port}: Address already in use. Choose another with --port."),
@@ -227,6 +228,7 @@ class TestCommand:
             (["--seed-file", str(tmp_path / "bad.json")], "no feature 'missing'; there is none."),
             (["--seed-file", str(tmp_path / "list.json")], "features must be a list of lookup keys, not 5."),
             (["--seed-file", str(tmp_path / "no.json")], "Expecting property name"),
+            (["--seed-file", str(tmp_path / "odd.json")], "unknown plans."),
             (["--webhook-url", "https://example.com/"], "it does not start with http:// and a host."),
         ]:
             with pytest.raises(CommandError, match=re.escape(message)) as refused:

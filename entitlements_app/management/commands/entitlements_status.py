@@ -10,6 +10,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DatabaseError
 
 from entitlements_app.health import Problem, get_problems, span
 from entitlements_app.status import COUNTED, Drift, DriftCount, Kind, Run, Status, get_status
@@ -38,6 +39,8 @@ class Command(BaseCommand):
             status = get_status()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot tell. Is `manage.py migrate` done? ({error})") from error
         problems = get_problems(status)
         if options["json"]:
             self.stdout.write(json.dumps(_as_data(status, problems), cls=DjangoJSONEncoder, indent=2))

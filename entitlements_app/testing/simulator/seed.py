@@ -22,6 +22,8 @@ def fill(simulator: Conveniences, description: Any) -> None:
     """Create what is described, in the order features, products with prices, customers. Raises SeedError."""
     if not isinstance(description, dict):
         raise SeedError("a seed is a JSON object with features, products and customers")
+    if unknown := sorted(set(description) - {"features", "products", "customers"}):
+        raise SeedError(f"unknown {', '.join(unknown)}")
     features: dict[str, Json] = {}
     for entry in _entries(description, "features", {"lookup_key", "name", "metadata"}, "lookup_key"):
         features[entry["lookup_key"]] = simulator.create_feature(**entry)
