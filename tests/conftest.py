@@ -51,12 +51,12 @@ GROUPS = {
     # Every order of things is tried until one breaks a promise; that takes its time.
     "searches": ("tests/test_state_machine.py", "tests/test_explorer.py"),
     # What a crowd or a kill leaves behind is up to the locks and commits of the database.
-    "crowds": (
+    "crowds": ("tests/test_races.py", "tests/test_running_server.py"),
+    # Sites that need workers, or have thousands of customers, have PostgreSQL.
+    "programs": (
         "tests/soak/",
         "tests/test_big_tables.py",
         "tests/test_fetching.py",
-        "tests/test_races.py",
-        "tests/test_running_server.py",
         "tests/test_sync_command.py",
         "tests/test_workers.py",
     ),
@@ -73,8 +73,8 @@ GROUPS = {
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Much of a run is waiting, for servers and for locks: one more than there are cores."""
-    return 1 + (os.cpu_count() or 1)
+    """Much of a run is waiting, for servers and for locks: two more than there are cores."""
+    return 2 + (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
