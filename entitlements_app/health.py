@@ -90,7 +90,7 @@ def _fetching(status: Status) -> str:
     if run is None or _is_long_ago(run.seen_at, status, SILENT):
         return _IS_IT_RUNNING
     if run.failed:
-        return f"Of the last fetches {run.failed} failed: the log of entitlements_app.reconcile says why."
+        return f"Of the last fetches {run.failed} failed: the log of entitlements_app.fetch_pool says why."
     return "There are more than calls: raise ENTITLEMENTS_STRIPE_RATE, or ENTITLEMENTS_CONFIRM_EVERY."
 
 
