@@ -22,7 +22,7 @@ from django.views.decorators.debug import sensitive_variables
 from . import conf
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import AccountState
-from .transactions import primary, update
+from .transactions import insert, primary, update
 
 logger = logging.getLogger(__name__)
 
@@ -202,8 +202,7 @@ def _take(calls: int = 1) -> bool:
     counted = Case(When(month=month, then=F("calls") + calls), default=calls)
     taken = update(_row().filter(free, allowed), next_call_at=step, stopped_at=None, month=month, calls=counted)
     if not taken and not _row().exists():
-        state = AccountState(account="", livemode=conf.livemode())
-        primary(AccountState).bulk_create([state], ignore_conflicts=True)
+        insert(AccountState(account="", livemode=conf.livemode()))
         return _take(calls)
     return bool(taken)
 

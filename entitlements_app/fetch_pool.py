@@ -32,7 +32,10 @@ Claim = Callable[[int], Sequence[Fetch]]
 
 @dataclass
 class FetchReport:
-    """What a pass of fetches did, and why it ended early, if it did. `stopped`: Stripe refused the API key."""
+    """What a pass of fetches did, and why it ended early, if it did. `stopped`: Stripe refused the API key.
+
+    `on_wait` is called again and again while nothing is half done; what it raises ends the pass.
+    """
 
     fetched: int = 0
     changed: int = 0
@@ -42,6 +45,7 @@ class FetchReport:
     problem: str = ""
     stopped: bool = False
     on_answer: Callable[[Fetch, Synced], None] | None = field(default=None, repr=False)
+    on_wait: Callable[[], None] | None = field(default=None, repr=False)
 
     def as_line(self, *, dry: bool = False) -> str:
         changed = f"{self.changed} of them {'would change' if dry else 'changed'} something"
@@ -93,6 +97,8 @@ class _Pool:
 
     def _work(self, threads: ThreadPoolExecutor) -> None:
         while True:
+            if self._report.on_wait is not None:
+                self._report.on_wait()
             self._claim_more(threads)
             if not self._running:
                 return

@@ -70,9 +70,9 @@ def fetch_awaited(subscriber: object, *, unless_within: timedelta) -> bool:
     return applied
 
 
-def fetch_due(*, deadline: float) -> FetchReport:
+def fetch_due(*, deadline: float, report: FetchReport | None = None) -> FetchReport:
     """Fetch what is due until nothing is, Stripe cannot be asked, or `deadline` (on `time.monotonic`) is past."""
-    report = FetchReport()
+    report = FetchReport() if report is None else report
     fetch_pool.run(fetches.claim_wave, report, seconds=deadline - time.monotonic())
     return report
 

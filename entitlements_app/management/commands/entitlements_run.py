@@ -7,6 +7,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlements_app import budget, catalog_sync, conf, inbox, overrides, poll, provisioning, purge, reconcile
+from entitlements_app.fetch_pool import FetchReport
+from entitlements_app.management.interrupts import between_answers
 
 RUN_SECONDS = 50
 DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
@@ -53,7 +55,9 @@ class Command(BaseCommand):
             return ""
         self._poll()
         self._sync_catalog()
-        fetched = reconcile.fetch_due(deadline=self._deadline)
+        fetched = FetchReport()
+        with between_answers(fetched):
+            reconcile.fetch_due(deadline=self._deadline, report=fetched)
         self._say(fetched.as_line())
         if fetched.stopped or budget.stopped_reason():
             return fetched.problem or budget.STOPPED

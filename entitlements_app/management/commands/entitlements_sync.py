@@ -13,6 +13,7 @@ from entitlements_app import catalog_sync, conf, reconcile, runs, sync
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.fetches import Fetch
+from entitlements_app.management.interrupts import between_answers
 from entitlements_app.management.progress import Progress, in_words
 from entitlements_app.models import Customer
 from entitlements_app.sync import Synced
@@ -144,7 +145,8 @@ class Command(BaseCommand):
 
             report = report or FetchReport()
             report.on_answer = tell
-            fetch(report, dry=self._is_dry)
+            with between_answers(report):
+                fetch(report, dry=self._is_dry)
         self._say(report.as_line(dry=self._is_dry))
         if self._is_dry:
             self._say("Nothing was written.")

@@ -1,0 +1,38 @@
+"""Ctrl-C at a moment when nothing is half done: a statement that is broken off can take its connection along."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from entitlements_app.fetch_pool import FetchReport
+
+
+@contextmanager
+def between_answers(report: FetchReport) -> Iterator[None]:
+    """Fetches that are told in `report` end at the first Ctrl-C once no transaction is open, at the second at once."""
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other one handle signals
+        yield
+        return
+    is_asked = threading.Event()
+
+    def remember(_signal: int, _frame: FrameType | None) -> None:
+        if is_asked.is_set():
+            raise KeyboardInterrupt
+        is_asked.set()
+
+    def look() -> None:
+        if is_asked.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, remember)
+    report.on_wait = look
+    try:
+        yield
+        look()
+    finally:
+        report.on_wait = None
+        signal.signal(signal.SIGINT, before)
