@@ -6,7 +6,7 @@ in integer columns (`created`, `sent_at`, `window_from`, `window_to`), and only 
 Customers and active entitlements are written by `mirror` alone, features by `mirror` and `catalog_writes`, products and
 what is attached to them by `catalog_writes`, overrides by `overrides`, the change log and subscriber states by
 `changes`, how a change is delivered by `provisioning`, the inbox by `inbox`, sync runs by `runs`, account states by
-`budget` and `poll`.
+`budget` and `poll`, what is counted for the overview by `counts`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import datetime
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -121,6 +122,22 @@ class Customer(models.Model):
                 condition=models.Q(hinted_at__isnull=False),
                 name="entitlements_customer_marked",
             ),
+            # What staff looks for. Words of the name have an index on PostgreSQL, made by migration 0007.
+            models.Index(Lower("email"), condition=~models.Q(email=""), name="entitlements_customer_email"),
+            models.Index(
+                fields=["livemode", "id"],
+                condition=models.Q(missing_since__isnull=False),
+                name="entitlements_customer_missing",
+            ),
+            models.Index(
+                fields=["livemode", "id"],
+                condition=models.Q(deleted_at__isnull=False),
+                name="entitlements_customer_deleted",
+            ),
+        )
+        permissions = (
+            ("confirm_customer", _("Can ask Stripe what a customer is entitled to")),
+            ("link_customer", _("Can link and unlink customers")),
         )
 
     def __str__(self) -> str:
@@ -271,6 +288,7 @@ class ActiveEntitlement(models.Model):
         constraints = (
             models.UniqueConstraint(fields=["customer", "feature"], name="entitlements_active_entitlement_grant"),
         )
+        permissions = (("export_activeentitlement", _("Can export active entitlements")),)
 
     def __str__(self) -> str:
         return f"{self.lookup_key} ({self.stripe_id})"
@@ -333,6 +351,7 @@ class EntitlementOverride(models.Model):
             models.CheckConstraint(condition=models.Q(effect__in=[GRANT, DENY]), name="entitlements_override_effect"),
         )
         indexes = (models.Index(fields=["lookup_key", "effect"], name="entitlements_override_key"),)
+        permissions = (("end_entitlementoverride", _("Can end entitlement overrides")),)
 
     def __str__(self) -> str:
         return f"#{self.pk} {self.effect} {self.lookup_key}"
@@ -429,7 +448,10 @@ class EntitlementChange(models.Model):
                 condition=models.Q(delivered_at__isnull=True),
                 name="entitlements_change_waiting",
             ),
+            models.Index(fields=["lookup_key", "id"], name="entitlements_change_key"),
+            models.Index(fields=["livemode", "id"], condition=~models.Q(drift=""), name="entitlements_change_drift"),
         )
+        permissions = (("resend_entitlementchange", _("Can send parked entitlement changes again")),)
 
     def __str__(self) -> str:
         return f"#{self.pk} {self.lookup_key} {self.kind}"
@@ -506,6 +528,7 @@ class WebhookEvent(models.Model):
                 name="entitlements_event_payload",
             ),
         )
+        permissions = (("replay_webhookevent", _("Can try failed webhook events again")),)
 
     def __str__(self) -> str:
         return self.stripe_id
@@ -520,6 +543,7 @@ class SyncRun(models.Model):
         CATALOG = "catalog", _("sync the catalogue")
         ALL = "all", _("sync all customers")
         PURGE = "purge", _("purge history")
+        COUNT = "count", _("count for the overview")
 
     kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices)
     account = models.CharField(_("account"), max_length=ID_LENGTH, default="", blank=True)
@@ -555,6 +579,50 @@ class SyncRun(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.pk} {self.kind}"
+
+
+class Overview(SyncRun):
+    """No rows of its own: it gives the overview page in Django admin its place in the index, and its permission."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ("view",)
+        verbose_name = _("overview")
+        verbose_name_plural = _("overview")
+
+
+class FeatureCount(models.Model):
+    """Private. How many customers hold a feature, when it was last counted."""
+
+    feature = models.ForeignKey(Feature, on_delete=models.CASCADE, related_name="counts", db_index=False)
+    customers = models.PositiveIntegerField()
+    counted_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["feature"], name="entitlements_feature_count_feature"),)
+
+    def __str__(self) -> str:
+        return f"{self.feature_id}: {self.customers}"
+
+
+class ChangeCount(models.Model):
+    """Private. How many effective changes a day saw, in the site's time zone, and between which primary keys they lie.
+
+    The log has no index on dates: its rows are numbered about in the order in which they are made.
+    """
+
+    livemode = models.BooleanField()
+    day = models.DateField()
+    granted = models.PositiveIntegerField()
+    revoked = models.PositiveIntegerField()
+    first_change = models.BigIntegerField()
+    last_change = models.BigIntegerField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["livemode", "day"], name="entitlements_change_count_day"),)
+
+    def __str__(self) -> str:
+        return f"{self.day} {'live' if self.livemode else 'test'}"
 
 
 class SubscriberState(models.Model):

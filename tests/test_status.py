@@ -149,7 +149,7 @@ def test_the_fields_are_those_that_are_documented(polled: None) -> None:
         "overrides": dict.fromkeys(["untold", "longest_untold_seconds"]),
         "drift_day": drift,
         "drift_week": drift,
-        "runs": {"confirm": None, "backfill": run, "catalog": None, "all": None, "purge": None},
+        "runs": {"confirm": None, "backfill": run, "catalog": None, "all": None, "purge": None, "count": None},
         "poll_lag_seconds": None,
         "calls": dict.fromkeys(["this_month", "stopped_at", "stopped_reason", "paused_until"]),
     }

@@ -1,0 +1,48 @@
+"""Lists whose cost does not grow with the table.
+
+No count goes past MOST, and no filter or search reads more than that many rows: who looks for one among a million rows
+searches, and does not turn to page 20,000.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from django.core.paginator import Paginator
+from django.db import connections
+from django.db.models import QuerySet
+from django.utils.functional import cached_property
+
+MOST: Final = 10_000
+NEWEST: Final = 100_000
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # generic for the type checker only
+    """Counts up to MOST. `is_cut`: there are more rows than that, and they are on no page."""
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._counted, MOST)
+
+    @property
+    def is_cut(self) -> bool:
+        return self._counted > MOST
+
+    @cached_property
+    def _counted(self) -> int:
+        rows = cast("QuerySet[Any]", self.object_list)  # a change list has nothing else
+        return rows.order_by()[: MOST + 1].count()
+
+
+def at_most(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """All rows that are among the first MOST of these as an index finds them: never a sort of all that match."""
+    if not connections[rows.db].features.allow_sliced_subqueries_with_in:
+        return rows
+    all_rows: QuerySet[Any] = rows.model._default_manager.using(rows.db)
+    return all_rows.filter(pk__in=rows.order_by().values("pk")[: MOST + 1])
+
+
+def among_newest(rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Those of these rows that are among the NEWEST of their table: for what no index finds in a log that grows."""
+    newest = rows.model._default_manager.using(rows.db).order_by("-pk").values_list("pk", flat=True).first()
+    return rows if newest is None else rows.filter(pk__gt=newest - NEWEST)

@@ -1,0 +1,74 @@
+"""Pages that show what is Stripe's word, or our record of it: looked at by who may view, edited by nobody.
+
+What staff may do has its own view: a POST, with a permission of its own, outside of ATOMIC_REQUESTS, in the admin log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from entitlements_app.transactions import primary, without_atomic_requests
+
+from .bounded import BoundedPaginator
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin  # generic for the type checker only
+
+Action = Callable[[HttpRequest, Any], HttpResponse]
+
+
+class ReadOnlyAdmin(_ModelAdmin):
+    paginator = BoundedPaginator
+    list_per_page = 50
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each is a count of its own
+    sortable_by = ()  # by a column that has no index, a big table would be sorted whole
+    ordering: ClassVar[tuple[str, ...]] = ("-pk",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def may(self, request: HttpRequest, permission: str) -> bool:
+        """Whether who asks has this permission of this app, and may see these rows."""
+        return self.has_view_permission(request) and request.user.has_perm(f"{self.opts.app_label}.{permission}")
+
+    def action_path(self, name: str, action: Action, *, permission: str) -> URLPattern:
+        """`<pk>/<name>/`, named like Django's own: a POST of who has the permission, about one row.
+
+        `action` runs outside of a transaction, whatever ATOMIC_REQUESTS says, and gets the row as the primary
+        database has it.
+        """
+
+        def view(request: HttpRequest, object_id: str) -> HttpResponse:
+            if not self.may(request, permission):
+                raise PermissionDenied
+            return action(request, self.row(object_id))
+
+        update_wrapper(view, action)
+        guarded = without_atomic_requests(require_POST(self.admin_site.admin_view(view)))
+        return path(f"<path:object_id>/{name}/", guarded, name=f"{self.opts.app_label}_{self.opts.model_name}_{name}")
+
+    def row(self, object_id: str) -> Any:
+        """The row of that primary key on the primary database. Raises `Http404`."""
+        try:
+            return primary(self.model).get(pk=self.opts.pk.to_python(object_id))
+        except (self.model.DoesNotExist, ValueError, TypeError, OverflowError) as error:
+            raise Http404(_("There is no such row.")) from error
