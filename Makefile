@@ -37,7 +37,7 @@ FIND_NEWEST = $$(versions=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
 	for python in $${NEWEST_PYTHON:-python3.13 python3.12 $$versions/3.13*/bin/python $$versions/3.12*/bin/python python3.14}; \
 	do $$python -c "$(IS_3_12)" 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo demo-check browser browser-if-found example-test test set-ups newest-test soak bench lint check-python \
+.PHONY: help demo demo-check browser browser-if-found example-test test set-ups newest-environment newest-test soak bench lint check-python \
 	bench-intake bench-batches bench-fetch bench-bytes
 .NOTPARALLEL:
 
@@ -71,12 +71,12 @@ test: $(READY)
 	@$(MAKE) --no-print-directory set-ups
 
 # TEST_WITHOUT: groups of tests (tests/conftest.py) that would say the same there as in another set-up.
-ON_POSTGRESQL := TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once,forced,deliveries,searches
+ON_POSTGRESQL := TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once,forced,deliveries,searches,kills
 
 set-ups: $(READY)
 	@passed=0; for setup in \
 		"TEST_DATABASE=sqlite TEST_WITHOUT=programs" \
-		"TEST_DATABASE=sqlite TEST_USE_TZ=0 TEST_WITHOUT=once,gates,cache,deliveries,searches,programs,crowds"; \
+		"TEST_DATABASE=sqlite TEST_USE_TZ=0 TEST_WITHOUT=once,gates,cache,deliveries,searches,programs,crowds,timeless"; \
 	do \
 		echo "== Tests, $$setup =="; \
 		env $$setup $(BIN)/$(PYTEST) $(ARGS) || $(NONE_OF_ARGS_HERE) || \
@@ -85,6 +85,11 @@ set-ups: $(READY)
 	done
 	@$(MAKE) --no-print-directory newest-test
 	@echo "make test: all set-ups passed"
+
+# Ready before it is needed, where something else is waited for meanwhile.
+newest-environment: $(READY)
+	@$(BIN)/python -c "$(IS_3_12)" || { python=$(FIND_NEWEST) && [ -z "$$python" ]; } || \
+		$(MAKE) --no-print-directory $(NEWEST)/ready NEWEST_PYTHON="$$python"
 
 # On PostgreSQL, and on the newest Django. Django 6.0 and newer need Python 3.12.
 newest-test: $(READY)

@@ -60,6 +60,20 @@ GROUPS = {
         "tests/test_sync_command.py",
         "tests/test_workers.py",
     ),
+    # A killed server: the soak kills one on PostgreSQL, with everything else.
+    "kills": ("tests/test_running_server.py",),
+    # They neither plan nor compare a time.
+    "timeless": (
+        "tests/test_access.py",
+        "tests/test_catalog_trouble.py",
+        "tests/test_feature_metadata.py",
+        "tests/test_fetching_troubles.py",
+        "tests/test_linking.py",
+        "tests/test_many_at_once.py",
+        "tests/test_models.py",
+        "tests/test_site_links.py",
+        "tests/test_webhook_client.py",
+    ),
     # What a cache does depends on when transactions commit, not on whose answers it holds or on time zones.
     "cache": ("tests/test_cache.py",),
     # Whoever the subscriber is, deliveries are refused and stored alike, and a broker is as dead.
