@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.utils import timezone
 
-from . import answers, budget, cache, conf, explanation_text, forced_answers, known_features
+from . import answers, budget, cache, conf, explanation_text, forced_answers
 from .explanation import (
     AboutCache,
     AboutChange,
@@ -37,19 +37,24 @@ from .transactions import alias, primary
 
 LAST_CHANGES = 10
 
+Catalogue = Mapping[str, tuple[AboutFeature, ...]]
 
-def explain(subscriber: object, key: str) -> Explanation:
+
+def explain(subscriber: object, key: str, *, catalogue: Catalogue | None = None) -> Explanation:
     """Why this subscriber is entitled to this lookup key now, or is not, in the configured mode.
 
     `entitled` is what every gate answers that does not ask a cache. `None`, anonymous users and unsaved instances are
-    explained, too. Raises `TypeError` for what is no key, or an instance of another model than the subscriber's.
+    explained, too. `catalogue` is for who has just read it. Raises `TypeError` for what is no key, or an instance of
+    another model than the subscriber's.
     """
     key = check_key(key)
     pk = subscriber_key(subscriber)
+    catalogue = read_catalogue() if catalogue is None else catalogue
     if pk is None:
-        facts = replace(_read(key, None, []), case=Case.NOBODY if is_nobody(subscriber) else Case.UNSAVED)
+        facts = _read(key, None, [], catalogue)
+        facts = replace(facts, case=Case.NOBODY if is_nobody(subscriber) else Case.UNSAVED)
     else:
-        facts = _read(key, pk, list(primary(Customer).filter(subscriber_id=pk).order_by("pk")))
+        facts = _read(key, pk, list(primary(Customer).filter(subscriber_id=pk).order_by("pk")), catalogue)
     forced = None if is_nobody(subscriber) else forced_answers.keys_of(subscriber, pk)
     if forced is not None:
         facts = replace(facts, case=Case.FORCED, entitled=key in forced, held_keys=tuple(sorted(forced)))
@@ -58,11 +63,25 @@ def explain(subscriber: object, key: str) -> Explanation:
     return replace(facts, is_inactive=_is_inactive(subscriber), reason=explanation_text.get_reason(facts))
 
 
-def explain_customer(customer: Customer, key: str) -> Explanation:
+def explain_customer(customer: Customer, key: str, *, catalogue: Catalogue | None = None) -> Explanation:
     """The same about a customer that is linked to nobody: what it holds counts for no one."""
     key = check_key(key)
-    facts = replace(_read(key, None, [customer]), case=Case.UNLINKED)
+    catalogue = read_catalogue() if catalogue is None else catalogue
+    facts = replace(_read(key, None, [customer], catalogue), case=Case.UNLINKED)
     return replace(facts, reason=explanation_text.get_reason(facts))
+
+
+def read_catalogue() -> Catalogue:
+    """Each known lookup key in order, and the features that have it, archived ones last: none, if only overrides do."""
+    features = primary(Feature).filter(account="", livemode=conf.livemode())
+    overrides = primary(EntitlementOverride)
+    known = features.values_list("lookup_key", "pk", "stripe_id", "name", "active").union(
+        overrides.values_list("lookup_key", Value(0), Value(""), Value(""), Value(False))
+    )
+    catalogue: defaultdict[str, tuple[AboutFeature, ...]] = defaultdict(tuple)
+    for key, _pk, stripe_id, name, active in sorted(known, key=lambda row: (row[0], not row[4], row[1])):
+        catalogue[key] += (AboutFeature(stripe_id, name, is_archived=not active),) if stripe_id else ()
+    return dict(catalogue)
 
 
 def _is_inactive(subscriber: object) -> bool:
@@ -117,26 +136,24 @@ def _case_of_customers(facts: Explanation) -> Case:
 # What the database says
 
 
-def _read(key: str, subscriber_id: Any, customers: Sequence[Customer]) -> Explanation:
+def _read(key: str, subscriber_id: Any, customers: Sequence[Customer], catalogue: Catalogue) -> Explanation:
     now, mode = timezone.now(), conf.livemode()
     rows = _entitlements(customers, mode)
     overrides = _overrides(subscriber_id, key, now)
     held: frozenset[str] = frozenset()
     if subscriber_id is not None:
         held, _ = combine({row.lookup_key for row in rows}, [row.period for row in overrides], now=now)
-    known = known_features.read_keys(livemode=mode, using=alias())
-    alike = {other for other in known | held if other != key and _folded(other) == _folded(key)}
-    features = primary(Feature).filter(lookup_key=key, account="", livemode=mode).order_by("-active", "pk")
+    alike = {other for other in catalogue.keys() | held if other != key and _folded(other) == _folded(key)}
     return Explanation(
         entitled=key in held,
         key=key,
         subscriber_id=subscriber_id,
         livemode=mode,
         as_of=now,
-        is_known=key in known,
+        is_known=key in catalogue,
         other_spellings=(*sorted(alike & held), *sorted(alike - held)),
         held_keys=tuple(sorted(held)),
-        features=tuple(_about_feature(row) for row in features),
+        features=catalogue.get(key, ()),
         customers=_about_customers(customers, mode),
         entitlements=tuple(_about_entitlement(row) for row in rows if row.lookup_key == key),
         overrides=_about_overrides([row for row in overrides if row.lookup_key == key], now),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from django.utils import timezone
 from django.utils.dateformat import format as format_date
@@ -33,6 +33,13 @@ _CAUSES = {
     "override": gettext_lazy("by an override"),
     "expiry": gettext_lazy("an override ended"),
 }
+
+
+class Caused(Protocol):
+    """A change of the log: the row itself, or what an explanation tells of it."""
+
+    @property
+    def cause(self) -> str: ...
 
 
 class Paragraph(NamedTuple):
@@ -71,7 +78,7 @@ def get_paragraphs(told: Explanation) -> list[Paragraph]:
     ]
 
 
-def get_cause(change: AboutChange) -> str:
+def get_cause(change: Caused) -> str:
     """What a change came from."""
     return str(_CAUSES[change.cause])
 

@@ -90,17 +90,17 @@ def forget() -> None:
     _reported.clear()
 
 
-def read_keys(*, livemode: bool, using: str | None = None) -> frozenset[str]:
+def _read_keys(livemode: bool) -> frozenset[str]:
     """The lookup keys that some feature or override has, by one query."""
-    features = Feature.objects.using(using).filter(account="", livemode=livemode).values_list("lookup_key", flat=True)
-    overrides = EntitlementOverride.objects.using(using).values_list("lookup_key", flat=True)
+    features = Feature.objects.filter(account="", livemode=livemode).values_list("lookup_key", flat=True)
+    overrides = EntitlementOverride.objects.values_list("lookup_key", flat=True)
     return frozenset(features.union(overrides))
 
 
 def _read(livemode: bool) -> _Catalogue | None:
     read_at = time.monotonic()
     try:
-        keys = read_keys(livemode=livemode)
+        keys = _read_keys(livemode)
     except Exception as error:
         # A gate that has its answer does not fail for want of a hint. Nor does one whose answer a test has forced:
         # what refuses the database to such a test, Django or pytest-django, has errors of its own.

@@ -342,7 +342,7 @@ def test_an_explanation_costs_the_same_few_queries_for_everybody(
     situation: Callable[[], Any], django_assert_max_num_queries: Any
 ) -> None:
     subscriber = situation()
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(7):
         get_paragraphs(explain(subscriber, "sso"))
 
 

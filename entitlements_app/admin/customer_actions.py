@@ -1,0 +1,194 @@
+"""What staff may do on the page of a customer. Each is one call, told in a message and in the admin's log."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.contrib import messages
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from entitlements_app import linking, overrides
+from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted, StripeRefused, StripeUnavailable, UnknownFeature
+from entitlements_app.explanation_text import format_moment
+from entitlements_app.in_force import GRANT
+from entitlements_app.models import Customer, EntitlementOverride
+from entitlements_app.sync import Synced, sync_customer
+
+from .customer_facts import is_own
+from .customer_forms import CustomerForm, EndForm, LinkForm, OverrideForm, UnlinkForm
+from .customer_page import PERMISSIONS, CustomerPage
+
+
+class CustomerActions(CustomerPage):
+    def get_urls(self) -> list[URLPattern]:
+        return [
+            self.action_path("confirm", self.confirm, permission=PERMISSIONS["confirm"]),
+            self.action_path("link", self.link, permission=PERMISSIONS["link"]),
+            self.action_path("unlink", self.unlink, permission=PERMISSIONS["link"]),
+            self.action_path("override", self.override, permission=PERMISSIONS["override"]),
+            self.action_path("end", self.end, permission=PERMISSIONS["end"]),
+            *super().get_urls(),
+        ]
+
+    def confirm(self, request: HttpRequest, customer: Customer) -> HttpResponse:
+        """Ask Stripe now, and say what that changed."""
+        if customer.deleted_at is not None:
+            return self._failed(request, customer, _("%s was deleted in Stripe, so there is nothing to ask."))
+        if not is_own(customer):
+            text = _("%s belongs to another mode or account than the API key: asked with it, Stripe would not know it.")
+            return self._failed(request, customer, text)
+        try:
+            synced = sync_customer(customer)
+        except StripeUnavailable as error:
+            text = _(
+                "Stripe could not be asked about %(customer)s, and nothing was changed. %(error)s Try again later."
+            )
+            return self._failed(request, customer, text, error)
+        except (StripeRefused, ImproperlyConfigured) as error:
+            text = _("Stripe could not be asked about %(customer)s, and nothing was changed. %(error)s")
+            return self._failed(request, customer, text, error)
+        text, level = _what_came_of_it(customer, synced)
+        return self._done(request, customer, text, level=level)
+
+    def link(self, request: HttpRequest, customer: Customer) -> HttpResponse:
+        form = LinkForm(customer, request.POST, site=self.admin_site, request=request)
+        if not form.is_valid():
+            return self._refused(request, form)
+        subscriber: Model = form.cleaned_data["subscriber"]
+        if subscriber.pk == customer.subscriber_id:
+            text = _("%(customer)s is linked to %(subscriber)s already.")
+            return self._done(request, customer, text % _names(customer, subscriber), level=messages.INFO, log=False)
+        try:
+            linking.link(
+                subscriber,
+                customer.stripe_id,
+                account=customer.account,
+                livemode=customer.livemode,
+                move=form.cleaned_data.get("move", False),
+            )
+        except AlreadyLinked:
+            form.add_error(
+                "move" if "move" in form.fields else None, _("It is linked to another subscriber. Say that it moves.")
+            )
+            return self._refused(request, form)
+        except CustomerDeleted:
+            return self._failed(request, customer, _("%s was deleted in Stripe. Link the customer that replaced it."))
+        text = _("%(customer)s is linked to %(subscriber)s. What it holds counts at once; Stripe is asked again soon.")
+        return self._done(request, customer, text % _names(customer, subscriber))
+
+    def unlink(self, request: HttpRequest, customer: Customer) -> HttpResponse:
+        form = UnlinkForm(customer, request.POST)
+        if not form.is_valid():
+            return self._refused(request, form)
+        if customer.subscriber is None:
+            return self._failed(request, customer, _("%s is linked to nobody."))
+        names = _names(customer, customer.subscriber)
+        linking.unlink(customer.stripe_id, account=customer.account, livemode=customer.livemode)
+        text = _("%(customer)s is no longer linked to %(subscriber)s. What it holds counts for nobody.")
+        return self._done(request, customer, text % names)
+
+    def override(self, request: HttpRequest, customer: Customer) -> HttpResponse:
+        """Grant or deny a key to the customer's subscriber."""
+        form = OverrideForm(customer, request.POST)
+        if not form.is_valid():
+            return self._refused(request, form)
+        if customer.subscriber is None:
+            return self._failed(request, customer, _("%s is linked to nobody: link it first."))
+        asked = form.cleaned_data
+        decide = overrides.grant if asked["effect"] == GRANT else overrides.deny
+        try:
+            made = decide(
+                customer.subscriber,
+                asked["lookup_key"],
+                until=form.until,
+                reason=asked["reason"],
+                by=cast(AbstractBaseUser, request.user),
+                force=asked["force"],
+            )
+        except UnknownFeature:
+            form.refuse_unknown_key()
+            return self._refused(request, form)
+        except ValueError as error:  # the end was reached while the form was on its way
+            form.add_error("until_date", str(error))
+            return self._refused(request, form)
+        return self._done(request, customer, _what_was_decided(made, customer.subscriber))
+
+    def end(self, request: HttpRequest, customer: Customer) -> HttpResponse:
+        """End all overrides of a key of the customer's subscriber."""
+        form = EndForm(customer, request.POST)
+        if not form.is_valid():
+            return self._refused(request, form)
+        if customer.subscriber is None:
+            return self._failed(request, customer, _("%s is linked to nobody: link it first."))
+        key = form.cleaned_data["lookup_key"]
+        count = overrides.clear(customer.subscriber, key)
+        if not count:
+            text = _("No override of “%(key)s” was left to end.") % {"key": key}
+            return self._done(request, customer, text, level=messages.WARNING, log=False)
+        text = ngettext(
+            "%(count)d override of “%(key)s” of %(subscriber)s has ended.",
+            "%(count)d overrides of “%(key)s” of %(subscriber)s have ended.",
+            count,
+        ) % {"count": count, "key": key, "subscriber": customer.subscriber}
+        return self._done(request, customer, text)
+
+    def _done(
+        self,
+        request: HttpRequest,
+        customer: Customer,
+        text: str,
+        *,
+        level: int = messages.SUCCESS,
+        log: bool = True,
+    ) -> HttpResponse:
+        if log:
+            self.log_change(request, customer, text)
+        self.message_user(request, text, level)
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
+        return HttpResponseRedirect(reverse(name, args=[customer.pk], current_app=self.admin_site.name))
+
+    def _failed(
+        self, request: HttpRequest, customer: Customer, text: str, error: Exception | None = None
+    ) -> HttpResponse:
+        names = customer if error is None else {"customer": customer, "error": error}
+        return self._done(request, customer, text % names, level=messages.ERROR, log=False)
+
+    def _refused(self, request: HttpRequest, form: CustomerForm) -> HttpResponse:
+        return self.show(request, form.customer.pk, form=form, status=422)
+
+
+def _names(customer: Customer, subscriber: Model) -> dict[str, Any]:
+    return {"customer": customer, "subscriber": subscriber}
+
+
+def _what_came_of_it(customer: Customer, synced: Synced) -> tuple[str, int]:
+    if not synced.applied:
+        text = _("There was other news of %s while Stripe was asked, so this answer was dropped. Confirm it again.")
+        return text % customer, messages.WARNING
+    if not synced.known:
+        text = _("Stripe does not know %s in this mode. What was confirmed before stays.")
+        return text % customer, messages.WARNING
+    if not synced.changed:
+        return _("Stripe has confirmed %s: nothing has changed.") % customer, messages.SUCCESS
+    keys = [*(f"+{key}" for key in sorted(synced.granted)), *(f"−{key}" for key in sorted(synced.revoked))]
+    text = _("Stripe was asked about %(customer)s, and this has changed: %(keys)s.")
+    return text % {"customer": customer, "keys": ", ".join(keys)}, messages.SUCCESS
+
+
+def _what_was_decided(made: EntitlementOverride, subscriber: Model) -> str:
+    names = {"key": made.lookup_key, "subscriber": subscriber, "reason": made.reason}
+    if made.expires_at is None:
+        text = _("“%(key)s” is granted to %(subscriber)s for good: %(reason)s")
+        if made.effect != GRANT:
+            text = _("“%(key)s” is denied to %(subscriber)s for good: %(reason)s")
+        return text % names
+    text = _("“%(key)s” is granted to %(subscriber)s until %(end)s: %(reason)s")
+    if made.effect != GRANT:
+        text = _("“%(key)s” is denied to %(subscriber)s until %(end)s: %(reason)s")
+    return text % {**names, "end": format_moment(made.expires_at)}
