@@ -39,9 +39,13 @@ class CustomerActions(CustomerPage):
     def confirm(self, request: HttpRequest, customer: Customer) -> HttpResponse:
         """Ask Stripe now, and say what that changed."""
         if customer.deleted_at is not None:
-            return self._failed(request, customer, _("%s was deleted in Stripe, so there is nothing to ask."))
+            return self._failed(
+                request, customer, _("The customer %s was deleted in Stripe, so there is nothing to ask.")
+            )
         if not is_own(customer):
-            text = _("%s belongs to another mode or account than the API key: asked with it, Stripe would not know it.")
+            text = _(
+                "The customer %s is of another mode or account than the API key, with which Stripe would not know it."
+            )
             return self._failed(request, customer, text)
         try:
             synced = sync_customer(customer)
@@ -62,7 +66,7 @@ class CustomerActions(CustomerPage):
             return self._refused(request, form)
         subscriber: Model = form.cleaned_data["subscriber"]
         if subscriber.pk == customer.subscriber_id:
-            text = _("%(customer)s is linked to %(subscriber)s already.")
+            text = _("The customer %(customer)s is linked to %(subscriber)s already.")
             return self._done(request, customer, text % _names(customer, subscriber), level=messages.INFO, log=False)
         try:
             linking.link(
@@ -78,8 +82,12 @@ class CustomerActions(CustomerPage):
             )
             return self._refused(request, form)
         except CustomerDeleted:
-            return self._failed(request, customer, _("%s was deleted in Stripe. Link the customer that replaced it."))
-        text = _("%(customer)s is linked to %(subscriber)s. What it holds counts at once; Stripe is asked again soon.")
+            return self._failed(
+                request, customer, _("The customer %s was deleted in Stripe. Link the customer that replaced it.")
+            )
+        text = _(
+            "The customer %(customer)s is linked to %(subscriber)s. What it holds counts, and Stripe is asked soon."
+        )
         return self._done(request, customer, text % _names(customer, subscriber))
 
     def unlink(self, request: HttpRequest, customer: Customer) -> HttpResponse:
@@ -87,10 +95,10 @@ class CustomerActions(CustomerPage):
         if not form.is_valid():
             return self._refused(request, form)
         if customer.subscriber is None:
-            return self._failed(request, customer, _("%s is linked to nobody."))
+            return self._failed(request, customer, _("The customer %s is linked to nobody."))
         names = _names(customer, customer.subscriber)
         linking.unlink(customer.stripe_id, account=customer.account, livemode=customer.livemode)
-        text = _("%(customer)s is no longer linked to %(subscriber)s. What it holds counts for nobody.")
+        text = _("The customer %(customer)s is no longer linked to %(subscriber)s. What it holds counts for nobody.")
         return self._done(request, customer, text % names)
 
     def override(self, request: HttpRequest, customer: Customer) -> HttpResponse:
@@ -99,7 +107,7 @@ class CustomerActions(CustomerPage):
         if not form.is_valid():
             return self._refused(request, form)
         if customer.subscriber is None:
-            return self._failed(request, customer, _("%s is linked to nobody: link it first."))
+            return self._failed(request, customer, _("The customer %s is linked to nobody: link it first."))
         asked = form.cleaned_data
         decide = overrides.grant if asked["effect"] == GRANT else overrides.deny
         try:
@@ -125,7 +133,7 @@ class CustomerActions(CustomerPage):
         if not form.is_valid():
             return self._refused(request, form)
         if customer.subscriber is None:
-            return self._failed(request, customer, _("%s is linked to nobody: link it first."))
+            return self._failed(request, customer, _("The customer %s is linked to nobody: link it first."))
         key = form.cleaned_data["lookup_key"]
         count = overrides.clear(customer.subscriber, key)
         if not count:

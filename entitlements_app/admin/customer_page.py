@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -51,7 +51,7 @@ class CustomerPage(ReadOnlyAdmin):
         """The page, in which this form takes the place of its kind and keeps what was typed."""
         try:
             facts = customer_facts.read(self.opts.pk.to_python(object_id))
-        except (Customer.DoesNotExist, ValueError, TypeError, OverflowError) as error:
+        except (Customer.DoesNotExist, ValidationError) as error:
             raise Http404(_("There is no such customer.")) from error
         request.current_app = self.admin_site.name  # for {% url %}
         context = {

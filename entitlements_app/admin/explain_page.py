@@ -120,7 +120,7 @@ def _read_row(request: HttpRequest) -> Model | None:
                 rows = model._base_manager.using(alias())
                 related = ["subscriber"] if model is Customer else []
                 return rows.select_related(*related).get(pk=model._meta.pk.to_python(text))
-            except (ObjectDoesNotExist, ValidationError, ValueError, OverflowError) as error:
+            except (ObjectDoesNotExist, ValidationError) as error:
                 raise NobodyMeant(_("There is no such %(model)s.") % {"model": model._meta.verbose_name}) from error
     return None
 

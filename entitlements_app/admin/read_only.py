@@ -10,7 +10,7 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path
@@ -70,5 +70,5 @@ class ReadOnlyAdmin(_ModelAdmin):
         """The row of that primary key on the primary database. Raises `Http404`."""
         try:
             return primary(self.model).get(pk=self.opts.pk.to_python(object_id))
-        except (self.model.DoesNotExist, ValueError, TypeError, OverflowError) as error:
+        except (self.model.DoesNotExist, ValidationError) as error:
             raise Http404(_("There is no such row.")) from error
