@@ -49,11 +49,11 @@ def _problems(status: Status) -> Iterator[tuple[str, str]]:
         )
     elif status.configuration.api_key:
         yield from _of_asking(status)
-    elif _is_long_ago(_seen_at(status, Kind.PURGE), status, FAILING):  # the one thing that needs no key
+    elif _is_long_ago(_seen_at(status, Kind.PURGE), status, FAILING):  # it needs no key
         yield "run_silent", f"What is to run every day has not run. {_IS_IT_RUNNING}"
     yield from _of_events(status)
     yield from _of_telling(status)
-    for kind in (Kind.CATALOG, Kind.PURGE):
+    for kind in (Kind.CATALOG, Kind.PURGE, Kind.COUNT):
         run = status.runs[kind]
         if run and run.error and _is_long_ago(run.succeeded_at, status, FAILING):
             yield (

@@ -556,7 +556,9 @@ class SyncRun(models.Model):
     error = models.TextField(_("error"), default="", blank=True)
     total = models.PositiveIntegerField(_("total"), null=True, help_text=_("How many it is to do, if it knows."))
     done = models.PositiveIntegerField(
-        _("done"), default=0, help_text=_("Customers asked about, events found, rows of the catalogue, rows purged.")
+        _("done"),
+        default=0,
+        help_text=_("Customers asked about, events found, rows of the catalogue, rows purged, counts made."),
     )
     changed = models.PositiveIntegerField(_("changed something"), default=0)
     failed = models.PositiveIntegerField(_("failed"), default=0)
@@ -592,10 +594,11 @@ class Overview(SyncRun):
 
 
 class FeatureCount(models.Model):
-    """Private. How many customers hold a feature, when it was last counted."""
+    """Private. How many customers held a feature, and how many there were in its mode, when it was last counted."""
 
     feature = models.ForeignKey(Feature, on_delete=models.CASCADE, related_name="counts", db_index=False)
     customers = models.PositiveIntegerField()
+    of_customers = models.PositiveIntegerField()
     counted_at = models.DateTimeField()
 
     class Meta:
@@ -606,9 +609,11 @@ class FeatureCount(models.Model):
 
 
 class ChangeCount(models.Model):
-    """Private. How many effective changes a day saw, in the site's time zone, and between which primary keys they lie.
+    """Private. How many effective changes a day saw, in the site's time zone, and where in the log that day lies.
 
-    The log has no index on dates: its rows are numbered about in the order in which they are made.
+    The log has no index on dates: its rows are numbered about in the order in which they are made. All rows of the day
+    and mode, effective or not, have primary keys from `first_change` to `last_change`; both are 0 if there is none.
+    Between them may be a few of the days before and after.
     """
 
     livemode = models.BooleanField()
@@ -617,6 +622,7 @@ class ChangeCount(models.Model):
     revoked = models.PositiveIntegerField()
     first_change = models.BigIntegerField()
     last_change = models.BigIntegerField()
+    counted_at = models.DateTimeField()
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=["livemode", "day"], name="entitlements_change_count_day"),)

@@ -22,4 +22,5 @@ BEAT_SCHEDULE: Final[dict[str, dict[str, Any]]] = {
     "entitlements: backfill events": _every(60.0, "backfill_events"),
     "entitlements: sync the catalogue": _every(60.0, "sync_catalog"),
     "entitlements: purge history": _every(60.0, "purge_history"),
+    "entitlements: count for the overview": _every(60.0, "count_for_overview"),
 }

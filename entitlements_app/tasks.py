@@ -25,13 +25,14 @@ from typing import Final
 
 from celery import current_app, shared_task
 
-from . import catalog_sync, conf, dispatch, inbox, overrides, poll, provisioning, purge, reconcile
+from . import catalog_sync, conf, counts, dispatch, inbox, overrides, poll, provisioning, purge, reconcile
 
 PASS_SECONDS: Final = 5.0
 # These are seldom due, and cannot always be cut into passes: the lists of a catalogue are read whole.
 POLL_SECONDS: Final = 20.0
 CATALOG_SECONDS: Final = 50.0
 PURGE_SECONDS: Final = 20.0
+COUNT_SECONDS: Final = 20.0
 
 # Whatever the site's own tasks do.
 _task = shared_task(ignore_result=True, acks_late=False, reject_on_worker_lost=False, serializer="json")
@@ -84,6 +85,12 @@ def sync_catalog() -> None:
 def purge_history() -> None:
     """Once a day: forget what is no longer needed."""
     purge.purge_if_due(deadline=time.monotonic() + PURGE_SECONDS)
+
+
+@_task
+def count_for_overview() -> None:
+    """Once an hour: count what the overview in the admin shows."""
+    counts.count_if_due(deadline=time.monotonic() + COUNT_SECONDS)
 
 
 @contextmanager

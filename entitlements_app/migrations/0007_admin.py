@@ -42,6 +42,7 @@ class Migration(migrations.Migration):
                 ('revoked', models.PositiveIntegerField()),
                 ('first_change', models.BigIntegerField()),
                 ('last_change', models.BigIntegerField()),
+                ('counted_at', models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
@@ -50,6 +51,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('feature', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='counts', to='entitlements_app.feature')),
                 ('customers', models.PositiveIntegerField()),
+                ('of_customers', models.PositiveIntegerField()),
                 ('counted_at', models.DateTimeField()),
             ],
         ),
@@ -91,6 +93,11 @@ class Migration(migrations.Migration):
             model_name='syncrun',
             name='kind',
             field=models.CharField(choices=[('confirm', 'confirm customers'), ('backfill', 'poll the Events API'), ('catalog', 'sync the catalogue'), ('all', 'sync all customers'), ('purge', 'purge history'), ('count', 'count for the overview')], max_length=8, verbose_name='kind'),
+        ),
+        migrations.AlterField(
+            model_name='syncrun',
+            name='done',
+            field=models.PositiveIntegerField(default=0, help_text='Customers asked about, events found, rows of the catalogue, rows purged, counts made.', verbose_name='done'),
         ),
         migrations.AddIndex(
             model_name='customer',

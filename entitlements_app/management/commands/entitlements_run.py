@@ -6,13 +6,15 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from entitlements_app import budget, catalog_sync, conf, inbox, overrides, poll, provisioning, purge, reconcile
+from entitlements_app import budget, catalog_sync, conf, counts, inbox, overrides, poll, provisioning, purge, reconcile
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.management.interrupts import between_answers
 
 RUN_SECONDS = 50
 DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
-PURGE_SECONDS = 5  # also at the end of a pass that had no second left
+# These also have their time at the end of a pass that had no second left.
+PURGE_SECONDS = 5
+COUNT_SECONDS = 5
 POLL_SECONDS = 20  # after an outage there is much to find, and some of it can be fetched meanwhile
 
 
@@ -20,7 +22,8 @@ class Command(BaseCommand):
     help = (
         "One pass of what is due: webhook events that still wait, changes that receivers of signals have still to be "
         "told of, starts and ends of overrides, events that no webhook brought (every ten minutes), the catalogue "
-        "(once a day), then fetches from Stripe, and once a day what can be forgotten. For cron, every minute. "
+        "(once a day), then fetches from Stripe, once a day what can be forgotten, and once an hour the numbers of the "
+        "overview in Django admin. For cron, every minute. "
         f"Ends when nothing is due, or after about {RUN_SECONDS} seconds. Runs may overlap. Silent with --verbosity 0, "
         "but for problems. Exits with 1 while Stripe refuses the API key."
     )
@@ -38,6 +41,7 @@ class Command(BaseCommand):
             self._work_here()
             stopped = self._ask_stripe()
             self._purge()
+            self._count()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         if stopped:
@@ -86,6 +90,11 @@ class Command(BaseCommand):
         purged = purge.purge_if_due(deadline=max(self._deadline, time.monotonic() + PURGE_SECONDS))
         if purged and purged.total:
             self._say(purged.as_line())
+
+    def _count(self) -> None:
+        counted = counts.count_if_due(deadline=max(self._deadline, time.monotonic() + COUNT_SECONDS))
+        if counted:
+            self._say(counted.as_line())
 
     def _within(self, seconds: float) -> float:
         return min(self._deadline, time.monotonic() + seconds)

@@ -22,6 +22,7 @@ _DONE = {
     Kind.CATALOG: "rows read",
     Kind.ALL: "asked about",
     Kind.PURGE: "rows forgotten",
+    Kind.COUNT: "counts made",
 }
 
 
@@ -153,7 +154,7 @@ def _run_line(kind: str, status: Status) -> str:
 def _never(kind: str, status: Status) -> str:
     if kind == Kind.ALL:
         return "never: it is started by hand, with entitlements_sync --all"
-    if kind != Kind.PURGE and not status.configuration.api_key:
+    if kind not in (Kind.PURGE, Kind.COUNT) and not status.configuration.api_key:
         return "none: no API key is set"
     if any(status.runs.values()):
         return "none yet"
