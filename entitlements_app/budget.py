@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
 
@@ -228,10 +229,36 @@ def _free_in() -> float:
     return (ahead - SLACK).total_seconds()
 
 
-def calls_this_month() -> int:
-    """How many calls were made since the month began, in UTC."""
-    row = _row().filter(month=_month()).first()
-    return row.calls if row else 0
+@dataclass(frozen=True)
+class Use:
+    """Calls since the month began, in UTC, and what holds up the next one: none is made while `stopped_at` is set.
+
+    `pause`: how much longer none is made after Stripe was out of reach or asked for less. `polled_to`: up to which of
+    Stripe's seconds its events were found.
+    """
+
+    this_month: int = 0
+    stopped_at: datetime | None = None
+    stopped_reason: str = ""
+    pause: timedelta | None = None
+    polled_to: int | None = None
+
+
+def get_use() -> Use:
+    """One look at the account's row."""
+    # The budget is planned on the database's clock.
+    for state in _row().annotate(now=Now()):
+        is_stopped = state.stopped_at is not None and state.stopped_key == _fingerprint()
+        ahead = state.next_call_at - state.now if state.next_call_at else timedelta(0)
+        is_paused = state.paused_at is not None and timezone.now() - state.paused_at < FARTHEST
+        return Use(
+            this_month=state.calls if state.month == _month() else 0,
+            stopped_at=state.stopped_at if is_stopped else None,
+            stopped_reason=state.stopped_reason if is_stopped else "",
+            pause=ahead if is_paused and ahead > timedelta(0) else None,
+            polled_to=state.polled_to,
+        )
+    return Use()
 
 
 def _month() -> int:
@@ -277,8 +304,7 @@ def resume() -> bool:
 
 def stopped_reason() -> str:
     """Why calls with the present key are stopped, empty if they are not."""
-    row = _row().filter(stopped_at__isnull=False, stopped_key=_fingerprint()).first()
-    return row.stopped_reason if row else ""
+    return get_use().stopped_reason
 
 
 def _raise_if_stopped() -> None:

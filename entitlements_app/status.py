@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connections
-from django.db.models import Count, Min, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import Now
+from django.db.models import Case, F, Q, QuerySet, Subquery, Sum, When
 from django.utils import timezone
 
 from . import budget, conf
-from .models import AccountState, Customer, EntitlementChange, SubscriberState, SyncRun, WebhookEvent
+from .models import Customer, EntitlementChange, SubscriberState, SyncRun, WebhookEvent
+from .one_query import how_many_wait
 from .transactions import alias, primary
 
 COUNTED = 100_000
@@ -136,22 +136,37 @@ def get_status() -> Status:
     """Raises `ImproperlyConfigured` for a malformed setting. Calls nobody, and writes nothing."""
     conf.check()
     now = timezone.now()
+    waiting = how_many_wait(**_events(now), **_customers(now), **_changes(), **_overrides(now))
     day, week = _drift(now)
-    # The call budget is planned on the database's clock.
-    state = primary(AccountState).filter(account="", livemode=conf.livemode()).annotate(clock=Now()).first()
-    ahead = state.next_call_at - state.clock if state and state.next_call_at else timedelta(0)
+    use = budget.get_use()
     return Status(
         as_of=now,
         configuration=_configuration(),
-        events=_events(now),
-        customers=_customers(now),
-        changes=_changes(now),
-        overrides=_overrides(now),
+        events=Events(
+            pending=waiting["pending"].number,
+            overdue=waiting["overdue"].number,
+            oldest_pending_seconds=_seconds(waiting["pending"].since, now),
+            failed=waiting["failed"].number,
+        ),
+        customers=Customers(
+            *_total(waiting["customers"].number),
+            marked=waiting["marked"].number,
+            due=waiting["due"].number,
+            longest_due_seconds=_seconds(waiting["due"].since, now),
+            urgent=waiting["urgent"].number,
+            longest_urgent_seconds=_seconds(waiting["urgent"].since, now),
+        ),
+        changes=Changes(
+            undelivered=waiting["undelivered"].number,
+            oldest_undelivered_seconds=_seconds(waiting["undelivered"].since, now),
+            parked=waiting["parked"].number,
+        ),
+        overrides=Overrides(waiting["untold"].number, _seconds(waiting["untold"].since, now)),
         drift_day=day,
         drift_week=week,
         runs=_runs(),
-        poll_lag_seconds=_poll_lag(state),
-        calls=_calls(state, ahead, now),
+        poll_lag_seconds=_poll_lag(use),
+        calls=_calls(use, now),
     )
 
 
@@ -166,67 +181,55 @@ def _configuration() -> Configuration:
     )
 
 
-# What waits
+# What waits. Each query walks along an index, and ends at COUNTED.
+
+_Rows = dict[str, QuerySet[Any, Any]]
 
 
-def _events(now: datetime) -> Events:
+def _events(now: datetime) -> _Rows:
     rows = primary(WebhookEvent).filter(account="", livemode=conf.livemode())
     pending = rows.filter(status=WebhookEvent.Status.PENDING).order_by("next_attempt_at")[:COUNTED]
-    told = pending.aggregate(
-        pending=Count("pk"), overdue=Count("pk", filter=Q(next_attempt_at__lte=now)), oldest=Min("received_at")
-    )
-    failed = rows.filter(status=WebhookEvent.Status.FAILED).order_by("received_at")
-    return Events(told["pending"], told["overdue"], _seconds(told["oldest"], now), _count(failed))
+    failed = rows.filter(status=WebhookEvent.Status.FAILED).order_by("received_at")[:COUNTED]
+    return {
+        "pending": pending.values(moment=F("received_at")),
+        "overdue": pending.values(moment=Case(When(next_attempt_at__lte=now, then="next_attempt_at"))),
+        "failed": failed.values(moment=F("received_at")),
+    }
 
 
-def _customers(now: datetime) -> Customers:
+def _customers(now: datetime) -> _Rows:
     rows = Customer.objects.using(alias()).in_mode(conf.livemode())
-    waits = {"number": Count("pk"), "longest": Min("next_fetch_at")}
-    due = rows.filter(next_fetch_at__lte=now)
-    all_due = due.order_by("next_fetch_at")[:COUNTED].aggregate(**waits)
-    urgent = due.filter(urgent=True).order_by("next_fetch_at")[:COUNTED].aggregate(**waits)
-    estimate = _estimate()
-    return Customers(
-        total=estimate or _count(rows.filter(next_fetch_at__isnull=False).order_by("next_fetch_at")),
-        estimated=estimate is not None,
-        marked=_count(rows.marked().order_by("hinted_at")),
-        due=all_due["number"],
-        longest_due_seconds=_seconds(all_due["longest"], now),
-        urgent=urgent["number"],
-        longest_urgent_seconds=_seconds(urgent["longest"], now),
-    )
+    scheduled = rows.order_by("next_fetch_at").values(moment=F("next_fetch_at"))
+    due = scheduled.filter(next_fetch_at__lte=now)
+    return {
+        "customers": scheduled.filter(next_fetch_at__isnull=False)[:COUNTED],
+        "due": due[:COUNTED],
+        "urgent": due.filter(urgent=True)[:COUNTED],
+        "marked": rows.marked().order_by("hinted_at").values(moment=F("hinted_at"))[:COUNTED],
+    }
 
 
-def _estimate() -> int | None:
-    """What PostgreSQL knows of a big table without counting. It costs a look at each row to know more."""
+def _total(counted: int) -> tuple[int, bool]:
+    """How many customers there are, and whether PostgreSQL estimates it: it costs a look at each row to know more."""
     connection = connections[alias()]
-    if connection.vendor != "postgresql":
-        return None
+    if counted < COUNTED or connection.vendor != "postgresql":
+        return counted, False
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples FROM pg_class WHERE oid = %s::regclass", [Customer._meta.db_table])
-        rows = int(cursor.fetchone()[0])
-    return rows if rows >= COUNTED else None
+        estimate = int(cursor.fetchone()[0])
+    return (estimate, True) if estimate >= COUNTED else (counted, False)
 
 
-def _changes(now: datetime) -> Changes:
+def _changes() -> _Rows:
     rows = EntitlementChange.objects.using(alias()).undelivered().filter(livemode=conf.livemode())
-    waits = Q(parked_at=None, subscriber__isnull=False)
-    told = rows.order_by("subscriber", "pk")[:COUNTED].aggregate(
-        undelivered=Count("pk", filter=waits),
-        oldest=Min("created_at", filter=waits),
-        parked=Count("pk", filter=Q(parked_at__isnull=False)),
-    )
-    return Changes(told["undelivered"], _seconds(told["oldest"], now), told["parked"])
+    first = rows.order_by("subscriber_id", "pk")[:COUNTED]
+    waits = When(parked_at=None, subscriber__isnull=False, then="created_at")
+    return {"undelivered": first.values(moment=Case(waits)), "parked": first.values(moment=F("parked_at"))}
 
 
-def _overrides(now: datetime) -> Overrides:
+def _overrides(now: datetime) -> _Rows:
     passed = primary(SubscriberState).filter(next_boundary_at__lte=now, livemode=conf.livemode())
-    told = passed.order_by("next_boundary_at")[:COUNTED].aggregate(number=Count("pk"), longest=Min("next_boundary_at"))
-    return Overrides(told["number"], _seconds(told["longest"], now))
-
-
-def _count(rows: QuerySet[Any]) -> int:
-    return rows[:COUNTED].count()
+    return {"untold": passed.order_by("next_boundary_at").values(moment=F("next_boundary_at"))[:COUNTED]}
 
 
 def _seconds(since: datetime | None, now: datetime) -> int | None:
@@ -279,20 +282,11 @@ def _drift(now: datetime) -> tuple[DriftCount, DriftCount]:
     return day, week
 
 
-def _poll_lag(state: AccountState | None) -> int | None:
+def _poll_lag(use: budget.Use) -> int | None:
     """By our clock against Stripe's time, which nothing but this display may do."""
-    if state is None or state.polled_to is None:
-        return None
-    return max(int(time.time()) - state.polled_to, 0)
+    return None if use.polled_to is None else max(int(time.time()) - use.polled_to, 0)
 
 
-def _calls(state: AccountState | None, ahead: timedelta, now: datetime) -> Calls:
-    """After Stripe was out of reach, or asked for less, the next call is planned ahead."""
-    reason = budget.stopped_reason()
-    is_paused = state is not None and state.paused_at is not None and now - state.paused_at < budget.FARTHEST
-    return Calls(
-        this_month=budget.calls_this_month(),
-        stopped_at=state.stopped_at if state and reason else None,
-        stopped_reason=reason,
-        paused_until=now + ahead if is_paused and ahead > timedelta(0) else None,
-    )
+def _calls(use: budget.Use, now: datetime) -> Calls:
+    paused_until = None if use.pause is None else now + use.pause
+    return Calls(use.this_month, use.stopped_at, use.stopped_reason, paused_until)

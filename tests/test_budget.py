@@ -104,11 +104,11 @@ def test_pauses_grow_while_trouble_goes_on_and_one_trouble_is_one_pause(settings
 def test_a_month_of_calls_is_counted() -> None:
     Allowance(seconds=1).take()
     Allowance(seconds=1).take()
-    assert budget.calls_this_month() == 2
+    assert budget.get_use().this_month == 2
     AccountState.objects.update(month=F("month") - 1)
-    assert budget.calls_this_month() == 0
+    assert budget.get_use().this_month == 0
     Allowance(seconds=1).take()
-    assert budget.calls_this_month() == 1
+    assert budget.get_use().this_month == 1
 
 
 def test_what_another_rate_or_clock_left_behind_holds_nobody(settings: Any) -> None:

@@ -82,5 +82,5 @@ def test_rows_that_all_workers_write_above_read_committed(settings: Any) -> None
             runs.count_fetches(done=1, changed=0, failed=0, calls=1, drift={})
 
     together(*[work] * 3)
-    assert budget.calls_this_month() == 3 * calls
+    assert budget.get_use().this_month == 3 * calls
     assert SyncRun.objects.get().calls == 3 * calls
