@@ -124,6 +124,12 @@ class Customer(models.Model):
             ),
             # What staff looks for. Words of the name have an index on PostgreSQL, made by migration 0007.
             models.Index(Lower("email"), condition=~models.Q(email=""), name="entitlements_customer_email"),
+            models.Index(fields=["livemode", "id"], name="entitlements_customer_mode"),
+            models.Index(
+                fields=["livemode", "id"],
+                condition=models.Q(subscriber__isnull=True),
+                name="entitlements_customer_unlinked",
+            ),
             models.Index(
                 fields=["livemode", "id"],
                 condition=models.Q(missing_since__isnull=False),

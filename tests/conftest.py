@@ -55,6 +55,7 @@ GROUPS = {
     # Sites that need workers, or have thousands of customers, have PostgreSQL.
     "programs": (
         "tests/soak/",
+        "tests/test_admin_size.py",
         "tests/test_big_tables.py",
         "tests/test_fetching.py",
         "tests/test_sync_command.py",

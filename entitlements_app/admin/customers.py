@@ -1,19 +1,88 @@
-"""Customers: who they are, and what they hold."""
+"""Customers: found by whatever a person knows of them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
 
 from entitlements_app.models import Customer
+from entitlements_app.search import Found, find
+from entitlements_app.subscribers import get_subscriber_model
 
 from .customer_actions import CustomerActions
+from .customer_filters import LinkFilter, ModeFilter, StateFilter
+from .customer_states import mode_name, state_tag
 from .explain_page import ExplainPage
+
+_NAMED = 5  # subscribers without a customer that a list names
+
+
+class CustomerList(ChangeList):
+    """What is searched for is found before filters, so that these have little to look at."""
+
+    found = Found()
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Customer]:
+        term, self.query = self.query, ""
+        if term:
+            self.found = find(term)
+            self.root_queryset = self.root_queryset.filter(pk__in=self.found.customers)
+        rows: QuerySet[Customer] = super().get_queryset(request, *args, **kwargs)
+        self.query = term
+        return rows
+
+    @property
+    def subscriber_kind(self) -> Any:
+        return get_subscriber_model()._meta.verbose_name
+
+    def without_customer(self) -> list[tuple[Model, str]]:
+        """Subscribers whom the term names and who have no customer, each with the address of why not."""
+        few = sorted(self.found.without_customer)[:_NAMED]
+        rows = get_subscriber_model()._base_manager.filter(pk__in=few) if few else ()
+        return [(row, self._explained(row)) for row in rows]
+
+    def _explained(self, subscriber: Model) -> str:
+        page = reverse("admin:entitlements_app_customer_explain", current_app=self.model_admin.admin_site.name)
+        return f"{page}?subscriber={subscriber.pk}"
 
 
 @admin.register(Customer)
 class CustomerAdmin(CustomerActions, ExplainPage):
     change_list_template = "admin/entitlements_app/customer/change_list.html"
-    list_display = ("stripe_id", "subscriber", "fetched_at", "hinted_at", "next_fetch_at", "deleted_at", "livemode")
-    list_filter = ("livemode", "urgent")
+    list_display = ("stripe_id", "who", "subscriber", "mode", "state", "fetched_at")
+    list_filter = (StateFilter, LinkFilter, ModeFilter)
     list_select_related = ("subscriber",)
-    search_fields = ("stripe_id",)
+    search_fields = ("stripe_id",)  # there is a search box; `search` knows what for
+    search_help_text = _(
+        "A Stripe ID (cus_…), a whole e-mail address, the beginnings of words of a name, or the subscriber: its whole "
+        "name, e-mail address or primary key."
+    )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return CustomerList
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Customer], search_term: str
+    ) -> tuple[QuerySet[Customer], bool]:
+        return (queryset.filter(pk__in=find(search_term).customers) if search_term else queryset), False
+
+    @admin.display(description=_("name and e-mail"))
+    def who(self, customer: Customer) -> str:
+        if customer.name and customer.email:
+            return format_html("{}<br>{}", customer.name, customer.email)
+        return customer.name or customer.email
+
+    @admin.display(description=_("mode"))
+    def mode(self, customer: Customer) -> str:
+        return mode_name(customer)
+
+    @admin.display(description=_("state"))
+    def state(self, customer: Customer) -> str:
+        return state_tag(customer)

@@ -105,6 +105,14 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='customer',
+            index=models.Index(fields=['livemode', 'id'], name='entitlements_customer_mode'),
+        ),
+        migrations.AddIndex(
+            model_name='customer',
+            index=models.Index(condition=models.Q(('subscriber__isnull', True)), fields=['livemode', 'id'], name='entitlements_customer_unlinked'),
+        ),
+        migrations.AddIndex(
+            model_name='customer',
             index=models.Index(condition=models.Q(('missing_since__isnull', False)), fields=['livemode', 'id'], name='entitlements_customer_missing'),
         ),
         migrations.AddIndex(

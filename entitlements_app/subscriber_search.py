@@ -1,0 +1,113 @@
+"""Subscribers by what a person types: whichever model they are of, and whichever indexes it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist, ValidationError
+from django.db.models import (
+    CharField,
+    Field,
+    IntegerField,
+    Model,
+    QuerySet,
+    TextField,
+    UniqueConstraint,
+    UUIDField,
+    Value,
+)
+from django.db.models.functions import Lower, Upper
+
+from .subscribers import get_subscriber_model
+
+LOOKED_THROUGH: Final = 20_000
+
+
+def find_subscribers(term: str, *, most: int, look_through: bool) -> list[Any]:
+    """The primary keys of those whom the whole term names, but at most that many.
+
+    By primary key, natural key, and each unique or indexed text or number; with `look_through`, if that
+    finds nobody, also by an e-mail address or name without an index, but only among the newest LOOKED_THROUGH.
+    """
+    model = get_subscriber_model()
+    rows = model._base_manager.order_by()
+    ways = [*_by_indexed_fields(rows, term), *_by_indexed_case(rows, term)]
+    found = list(_keys(ways[0]).union(*map(_keys, ways[1:]), all=True)[:most]) if ways else []
+    found += _by_natural_key(model, term)
+    if look_through and not found:
+        found += _keys(_looked_through(rows, term))[:most]
+    return list(dict.fromkeys(found))[:most]
+
+
+def _keys(rows: QuerySet[Any]) -> QuerySet[Any, Any]:
+    return rows.values_list("pk", flat=True)
+
+
+# Each way is a query of its own: of several in one OR, the one without an index would have the table read whole.
+
+
+def _by_indexed_fields(rows: QuerySet[Any], term: str) -> Iterator[QuerySet[Any]]:
+    for field in rows.model._meta.concrete_fields:
+        if _is_indexed(field) and not field.choices:
+            if isinstance(field, CharField | TextField):
+                yield rows.filter(**{f"{field.name}__in": {term, term.lower()}})
+            elif _is_like(field, term):
+                yield rows.filter(**{field.name: field.to_python(term)})
+
+
+def _is_like(field: Field[Any, Any], term: str) -> bool:
+    """Whether the term can stand for a value of this number, UUID or primary key."""
+    if isinstance(field, IntegerField):
+        return term.isascii() and term.isdecimal()
+    if not (field.primary_key or isinstance(field, UUIDField)):
+        return False
+    try:
+        field.to_python(term)
+    except (ValidationError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _is_indexed(field: Field[Any, Any]) -> bool:
+    """Whether an index that holds all rows begins with this field."""
+    if field.unique or getattr(field, "db_index", False):
+        return True
+    options = field.model._meta
+    indexes = [index.fields for index in options.indexes if not index.condition]
+    constraints = [constraint.fields for constraint in options.total_unique_constraints]
+    first = {fields[0].lstrip("-") for fields in (*indexes, *constraints, *options.unique_together) if fields}
+    return field.name in first
+
+
+def _by_indexed_case(rows: QuerySet[Any], term: str) -> Iterator[QuerySet[Any]]:
+    """By indexes on the lower or upper case of a text, which find it however it is written."""
+    options = rows.model._meta
+    constraints = [each for each in options.constraints if isinstance(each, UniqueConstraint)]
+    for index in (*options.indexes, *constraints):
+        if index.expressions and not index.condition and isinstance(index.expressions[0], Lower | Upper):
+            case = index.expressions[0]
+            yield rows.alias(written=case).filter(written=type(case)(Value(term)))
+
+
+def _by_natural_key(model: type[Model], term: str) -> list[Any]:
+    if not hasattr(model._default_manager, "get_by_natural_key"):
+        return []
+    try:
+        return [model._default_manager.get_by_natural_key(term).pk]
+    except (ObjectDoesNotExist, MultipleObjectsReturned, TypeError, ValueError, ValidationError):
+        return []
+
+
+def _looked_through(rows: QuerySet[Any], term: str) -> QuerySet[Any]:
+    """By a field without an index that names a subscriber."""
+    options = rows.model._meta
+    name = getattr(rows.model, "EMAIL_FIELD", "email") if "@" in term else "name"
+    field = next((field for field in options.concrete_fields if field.name == name), None)
+    if field is None or _is_indexed(field):
+        return rows.none()
+    rows = rows.filter(**{f"{name}__iexact": term})
+    last = _keys(rows.model._base_manager.order_by("-pk"))[LOOKED_THROUGH : LOOKED_THROUGH + 1].first()
+    if last is None:
+        return rows
+    return rows.filter(pk__gt=last) if isinstance(options.pk, IntegerField) else rows.none()

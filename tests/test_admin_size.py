@@ -1,0 +1,114 @@
+"""Pages of the admin on tables of a size at which reading one from end to end would hurt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from entitlements_app.models import Feature
+
+pytestmark = [pytest.mark.django_db, pytest.mark.postgresql]
+
+MANY = 130_000
+READ = 110_000  # rows that one step of a query may read: a part of the log's newest, or of what is looked through
+
+PAGES = {
+    "customer": [
+        "",
+        "p=50",
+        "state=urgent",
+        "state=marked",
+        "state=due",
+        "state=due&p=50",
+        "state=missing",
+        "state=deleted",
+        "linked=yes",
+        "linked=no",
+        "livemode__exact=0",
+        "livemode__exact=0&p=50",
+        "livemode__exact=1",
+        "livemode__exact=1&linked=no",
+        "livemode__exact=1&state=deleted",
+        "q=cus_150",
+        "q=cus_nobody",
+        "q=person-150@example.com",
+        "q=nobody@example.com",
+        "q=inc",
+        "q=inc+15",
+        "q=in+rare",
+        "q=nobody",
+        "q=nobody+inc",
+        "q=inc&state=due",
+        "q=inc&p=2&livemode__exact=0",
+    ],
+    "activeentitlement": ["", "p=50"],
+    "entitlementchange": ["", "p=50"],
+    "webhookevent": ["", "p=50"],
+}
+
+
+def test_no_page_reads_a_big_table_from_end_to_end(big_tables: None, admin_client: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL jit = off")
+    said = []
+    for model, queries in PAGES.items():
+        for query in queries:
+            address = f"/admin/entitlements_app/{model}/?{query}"
+            with CaptureQueriesContext(connection) as asked:
+                assert admin_client.get(address).status_code == 200
+            assert len(asked) <= 12, address
+            for sql in (each["sql"] for each in asked.captured_queries if each["sql"].startswith(("SELECT", "("))):
+                said += [f"{address}: {rows:,} rows in {step}:\n  {sql}" for step, rows in too_much(sql)]
+    assert not said, "\n".join(said)
+
+
+def too_much(sql: str) -> Iterator[tuple[str, int]]:
+    """Steps of a query that read more rows than they may."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}")
+        [(told,)] = cursor.fetchall()
+    steps = [(json.loads(told) if isinstance(told, str) else told)[0]["Plan"]]
+    for step in steps:
+        steps += step.get("Plans", [])
+        rows = (step["Actual Rows"] + step.get("Rows Removed by Filter", 0)) * step["Actual Loops"]
+        if rows > READ and step["Node Type"] != "Bitmap Index Scan":  # of a word: places of rows, and none is read
+            yield f"{step['Node Type']} {step.get('Index Name', step.get('Relation Name', ''))}", int(rows)
+
+
+@pytest.fixture
+def big_tables(db: None) -> None:
+    Feature.objects.create(stripe_id="feat_sso", livemode=False, lookup_key="sso", name="SSO")
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")  # foreign keys are right, and not looked up
+        for sql in (_CUSTOMERS, _ENTITLEMENTS, _EVENTS, _CHANGES):
+            cursor.execute(sql, [MANY])
+        cursor.execute("SET session_replication_role = DEFAULT")
+        cursor.execute("ANALYZE")
+
+
+# Half of the customers are due, all are called Inc, and the few live ones are the oldest.
+_CUSTOMERS = """
+    INSERT INTO entitlements_app_customer (stripe_id, account, livemode, email, name, metadata, version, urgent, claim,
+        fetch_failures, created_at, next_fetch_at, hinted_at)
+    SELECT 'cus_' || n, '', n < 20, 'person-' || n || '@example.com', 'Person' || n || ' Inc', '{}', 0, n %% 3 = 0, '',
+        0, now(), now() + (n - 65000) * interval '3 seconds', CASE WHEN n %% 2 = 0 THEN now() END
+    FROM generate_series(1, %s) n"""
+_ENTITLEMENTS = """
+    INSERT INTO entitlements_app_activeentitlement (customer_id, feature_id, created_at, stripe_id, lookup_key)
+    SELECT customer.id, feature.id, now(), 'ent_' || customer.id, feature.lookup_key
+    FROM entitlements_app_customer customer CROSS JOIN entitlements_app_feature feature LIMIT %s"""
+_EVENTS = """
+    INSERT INTO entitlements_app_webhookevent (stripe_id, account, livemode, type, customer_stripe_id, status, error,
+        attempts, received_at, payload)
+    SELECT 'evt_' || n, '', false, 'x', 'cus_' || n, 'processed', '', 1, now(), '{}'
+    FROM generate_series(1, %s) n"""
+_CHANGES = """
+    INSERT INTO entitlements_app_entitlementchange (customer_id, lookup_key, kind, cause, effective, drift, livemode,
+        created_at, delivered_at, attempts, receivers_done, error)
+    SELECT customer.id, 'sso', 'granted', 'event', true, '', false, now(), now(), 1, '[]', ''
+    FROM entitlements_app_customer customer LIMIT %s"""
