@@ -100,7 +100,7 @@ def _of_events(status: Status) -> Iterator[tuple[str, str]]:
         yield (
             "events_failed",
             f"{events.failed} webhook event(s) failed for good. Django admin shows their errors (webhook events, "
-            "status failed). Mend the cause, then choose “Try failed events again” there.",
+            "status failed). Mend the cause, then choose “Try failed events again” there, or “Dismiss failed events”.",
         )
     if _is_longer(events.oldest_pending_seconds, EVENT_WAITS):
         yield (
@@ -117,7 +117,7 @@ def _of_telling(status: Status) -> Iterator[tuple[str, str]]:
         yield (
             "changes_parked",
             f"{changes.parked} change(s) are parked: a receiver of yours failed too often. Django admin shows its "
-            "error (entitlement changes). Mend it, then pass them to entitlements_app.provisioning.resend.",
+            "error (entitlement changes, parked). Mend it, then choose “Send parked changes again” there.",
         )
     if _is_longer(changes.oldest_undelivered_seconds, CHANGE_WAITS):
         yield (

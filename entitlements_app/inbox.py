@@ -33,6 +33,7 @@ ATTEMPTS = 8
 OVERDUE_BATCH = 10
 BATCH = 500
 ERROR_LENGTH = 1000
+DISMISSED = "Dismissed after it had failed:"
 
 
 def store(event: Event, *, sent_at: int | None) -> WebhookEvent:
@@ -164,6 +165,22 @@ def replay(event: WebhookEvent) -> None:
             dispatch.wake_after_commit("process_events")
         else:
             transaction.on_commit(partial(process, row), using=alias(), robust=True)
+
+    transactions.write(work)
+
+
+def dismiss(event: WebhookEvent) -> None:
+    """Ignore a failed event from now on; why it failed stays on record. Raises `ValueError` if it has not failed.
+
+    For what cannot be tried again, or need not: whoever a failed event names was marked for a fetch.
+    """
+
+    def work() -> None:
+        row = _rows().select_for_update().get(pk=event.pk)
+        if row.status != Status.FAILED:
+            raise ValueError(f"{row} cannot be dismissed: it has not failed.")
+        row.status, row.error = Status.IGNORED, f"{DISMISSED} {row.error}"[:ERROR_LENGTH]
+        row.save(using=alias(), update_fields=["status", "error"])
 
     transactions.write(work)
 

@@ -94,6 +94,21 @@ def clear(subscriber: Model, key: str, *, effect: str | None = None) -> int:
     return transactions.write(lambda: announcing(pk, key, work))
 
 
+def end(override: EntitlementOverride) -> None:
+    """End one override: one in force ends now and stays on record, one to come is deleted.
+
+    Raises `ValueError` for one that is over already, or gone.
+    """
+    row = EntitlementOverride.objects.using(alias()).filter(pk=override.pk)
+
+    def work() -> None:
+        now = timezone.now()
+        if not row.in_force(now).update(expires_at=now) and not row.filter(starts_at__gt=now).delete()[0]:
+            raise ValueError(f"Override {override.pk} is over already.")
+
+    transactions.write(lambda: announcing(override.subscriber_id, override.lookup_key, work))
+
+
 def _add(
     effect: Effect,
     subscriber: Model,

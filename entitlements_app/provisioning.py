@@ -44,6 +44,7 @@ ATTEMPTS = 8
 INLINE_SECONDS = 5.0
 BATCH = 100
 ERROR_LENGTH = 1000
+NOT_SENT = "Not sent: the subscriber was deleted."
 
 _SIGNALS = {
     EntitlementChange.Kind.GRANTED: entitlement_granted,
@@ -119,7 +120,7 @@ def withdraw(subscriber_id: Any) -> None:
 
 
 def _withdraw(changes: EntitlementChangeQuerySet) -> None:
-    update(changes.undelivered(), delivered_at=timezone.now(), error="Not sent: the subscriber was deleted.")
+    update(changes.undelivered(), delivered_at=timezone.now(), error=NOT_SENT)
 
 
 # Who delivers

@@ -22,6 +22,7 @@ Drift = EntitlementChange.Drift
 
 RETRY = timedelta(minutes=1)
 ERROR_LENGTH = 1000
+KILLED = "It ended without a word: its process was killed."
 
 
 def start(kind: Kind, *, total: int | None = None) -> SyncRun | None:
@@ -108,7 +109,7 @@ def _runs(kind: Kind) -> QuerySet[SyncRun]:
 
 def _bury(kind: Kind) -> None:
     silent = _runs(kind).filter(finished_at=None, seen_at__lt=timezone.now() - LEASE)
-    silent.update(finished_at=F("seen_at"), error="It ended without a word: its process was killed.")
+    silent.update(finished_at=F("seen_at"), error=KILLED)
 
 
 def _add(rows: QuerySet[SyncRun], **numbers: int) -> int:

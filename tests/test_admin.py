@@ -56,7 +56,7 @@ def test_rows_are_listed_found_and_shown(staff: Client, model: Any) -> None:
     listed = staff.get(url(model))
     assert listed.status_code == 200
     assert b"1 " in listed.content
-    needle = "evt_" if model is WebhookEvent else "sso" if model is not Customer else "cus_acme"
+    needle = {WebhookEvent: WebhookEvent.objects.get().stripe_id, Customer: "cus_acme"}.get(model, "sso")
     assert b"0 results" not in staff.get(url(model), {"q": needle}).content
     shown = staff.get(url(model, model.objects.get().pk, "change"))
     assert shown.status_code == 200
@@ -67,8 +67,9 @@ def test_rows_are_listed_found_and_shown(staff: Client, model: Any) -> None:
 def test_nobody_adds_changes_or_deletes_even_by_url(staff: Client, admin_client: Client, model: Any) -> None:
     pk = model.objects.get().pk
     for client in (staff, admin_client):
-        assert client.get(url(model, "add")).status_code == 403
-        assert client.post(url(model, "add"), {}).status_code == 403
+        if model is not EntitlementOverride:  # see tests/test_admin_overrides.py
+            assert client.get(url(model, "add")).status_code == 403
+            assert client.post(url(model, "add"), {}).status_code == 403
         assert client.post(url(model, pk, "change"), {"lookup_key": "stolen"}).status_code == 403
         assert client.post(url(model, pk, "delete"), {"post": "yes"}).status_code == 403
         client.post(url(model), {"action": "delete_selected", "_selected_action": pk, "post": "yes"})
@@ -95,7 +96,7 @@ def test_any_date_of_stripe_s_can_be_shown(staff: Client, created: int | None) -
 def test_a_list_costs_the_same_for_many_rows(staff: Client, model: Any, django_assert_max_num_queries: Any) -> None:
     for number in range(5):
         deliver(summary(f"cus_{number}", "sso", "audit"))
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(12):
         staff.get(url(model))
 
 
@@ -125,9 +126,8 @@ def test_changes_that_wait_and_parked_ones_can_be_found(staff: Client) -> None:
     EntitlementChange.objects.filter(pk=waiting.pk).update(delivered_at=None)
     EntitlementChange.objects.filter(pk=parked.pk).update(delivered_at=None, parked_at=timezone.now())
     for query, found in (
-        ({"delivered_at__isempty": 1}, {waiting.pk, parked.pk}),
-        ({"parked_at__isempty": 0}, {parked.pk}),
-        ({"parked_at__isempty": 1, "delivered_at__isempty": 1}, {waiting.pk}),
+        ({"delivery": "waiting"}, {waiting.pk}),
+        ({"delivery": "parked"}, {parked.pk}),
     ):
         listed = staff.get(url(EntitlementChange), query).context["cl"].result_list
         assert {change.pk for change in listed} == found

@@ -255,7 +255,7 @@ def with_a_failing_catalogue() -> None:
     [
         (with_a_pending_event, "events_wait", "Is `manage.py entitlements_run` in your crontab"),
         (with_a_failed_event, "events_failed", "Try failed events again"),
-        (with_a_parked_change, "changes_parked", "entitlements_app.provisioning.resend"),
+        (with_a_parked_change, "changes_parked", "Send parked changes again"),
         (with_a_waiting_change, "changes_wait", "entitlements_app.provisioning says what fails"),
         (with_an_override_that_ended, "overrides_wait", "Is `manage.py entitlements_run` in your crontab"),
         (with_an_urgent_customer, "urgent_fetches_wait", "Is `manage.py entitlements_run` in your crontab"),

@@ -1,16 +1,174 @@
-"""Active entitlements: who has a feature."""
+"""Active entitlements: who has a feature, and what a customer holds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.urls import URLPattern
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from entitlements_app.models import ActiveEntitlement
+from entitlements_app.models import ActiveEntitlement, Customer, Feature
 
-from .read_only import ReadOnlyAdmin
+from .csv_export import as_csv, streamed
+from .listing import Choice, ListAdmin
+from .words import MODES, Links, get_mode
+
+MOST_FEATURES = 2000  # in the filter: who has more of them searches
+
+COLUMNS = (
+    "lookup_key",
+    "feature",
+    "feature_name",
+    "customer",
+    "email",
+    "name",
+    "subscriber_id",
+    "subscriber",
+    "mode",
+    "since",
+    "confirmed",
+)
+
+
+class FeatureFilter(admin.SimpleListFilter):
+    """A list to choose from: a site may have hundreds of features."""
+
+    title = gettext_lazy("feature")
+    parameter_name = "feature__id__exact"
+    template = "admin/entitlements_app/one_of_many.html"
+    other_parameters: list[tuple[str, str]]
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        features = Feature.objects.order_by("lookup_key", "livemode", "pk")[:MOST_FEATURES]
+        return [(str(feature.pk), _named(feature)) for feature in features]
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        others = [(name, value) for name, value in changelist.params.items() if name != self.parameter_name]
+        self.other_parameters = others
+        yield {"value": "", "display": _("All"), "selected": not self.value()}
+        for value, display in self.lookup_choices:
+            yield {"value": value, "display": display, "selected": value == self.value()}
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ActiveEntitlement]) -> QuerySet[ActiveEntitlement]:
+        value = self.value()
+        if not value:
+            return queryset
+        if not value.isascii() or not value.isdigit() or len(value) > 18:
+            raise IncorrectLookupParameters
+        return queryset.filter(feature_id=int(value))
+
+
+def _named(feature: Feature) -> str:
+    name = f"{feature.lookup_key}: {feature.name}" if feature.name else feature.lookup_key
+    return _("%(name)s (%(mode)s)") % {"name": name, "mode": get_mode(feature.livemode)}
+
+
+class FeatureModeFilter(Choice):
+    """By the few features of a mode, whose numbers the database can plan with."""
+
+    title = gettext_lazy("mode")
+    parameter_name = "feature__livemode__exact"
+    words = MODES
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ActiveEntitlement]) -> QuerySet[ActiveEntitlement]:
+        if self.value() not in dict(MODES):
+            return queryset
+        return queryset.filter(feature_id__in=_pks(Feature.objects.filter(livemode=self.value() == "1")))
 
 
 @admin.register(ActiveEntitlement)
-class ActiveEntitlementAdmin(ReadOnlyAdmin):
-    list_display = ("lookup_key", "customer", "created_at", "confirmed_at")
-    list_select_related = ("customer",)
-    search_fields = ("lookup_key", "customer__stripe_id")
+class ActiveEntitlementAdmin(ListAdmin):
+    list_filter = (FeatureFilter, FeatureModeFilter)
+    list_select_related = ("customer__subscriber", "feature")
+    search_fields = ("lookup_key",)  # see get_search_results
+    search_help_text = gettext_lazy("A lookup key, or a customer: cus_…")
+    linked = ("feature", "customer")
+    fields = ("lookup_key", "feature", "customer", "mode", "created_at", "confirmed_at", "stripe_id")
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        links = Links(self.admin_site, request)
+        return [
+            "lookup_key",
+            links.column("customer", _("customer")),
+            _subscriber_column(links),
+            "mode",
+            "created_at",
+            "confirmed_at",
+        ]
+
+    @admin.display(description=gettext_lazy("mode"))
+    def mode(self, entitlement: ActiveEntitlement) -> str:
+        return get_mode(entitlement.feature.livemode)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[ActiveEntitlement], search_term: str
+    ) -> tuple[QuerySet[ActiveEntitlement], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        customers = _pks(Customer.objects.filter(stripe_id=term)) if term.startswith("cus_") else []
+        if customers:
+            return queryset.filter(customer_id__in=customers), False
+        features = Feature.objects.filter(lookup_key=term)
+        like = Q(lookup_key__icontains=term) | Q(name__icontains=term)
+        return queryset.filter(feature_id__in=_pks(features) or _pks(Feature.objects.filter(like))), False
+
+    # Export
+
+    def get_urls(self) -> list[URLPattern]:
+        export = self.list_action_path("export", self.export, permission="export_activeentitlement")
+        return [export, *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        context = dict(extra_context or {})
+        if self.may(request, "export_activeentitlement"):
+            context["export_address"] = f"{self.page('export')}?{request.GET.urlencode()}"
+        return super().changelist_view(request, context)
+
+    def export(self, request: HttpRequest) -> StreamingHttpResponse | HttpResponseRedirect:
+        """All rows that the list is about, however many."""
+        try:
+            rows = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters:
+            return HttpResponseRedirect(self.page("changelist") + "?e=1")
+        self.log_list_action(request, _("active entitlements"), f"Exported as CSV: {request.GET.urlencode() or 'all'}.")
+        today = timezone.localdate() if timezone.is_aware(timezone.now()) else timezone.now().date()
+        return streamed(request, as_csv(rows, COLUMNS, _cells), name=f"active-entitlements-{today:%Y-%m-%d}.csv")
+
+
+def _subscriber_column(links: Links) -> Any:
+    @admin.display(description=gettext_lazy("subscriber"))
+    def subscriber(entitlement: ActiveEntitlement) -> str:
+        return links.to(entitlement.customer.subscriber)
+
+    return subscriber
+
+
+def _cells(entitlement: ActiveEntitlement) -> tuple[Any, ...]:
+    """In the order of COLUMNS. These words are for programs, so they are not translated."""
+    customer, feature = entitlement.customer, entitlement.feature
+    return (
+        entitlement.lookup_key,
+        feature.stripe_id,
+        feature.name,
+        customer.stripe_id,
+        customer.email,
+        customer.name,
+        customer.subscriber_id,
+        customer.subscriber,
+        "live" if customer.livemode else "test",
+        entitlement.created_at.isoformat(),
+        entitlement.confirmed_at.isoformat() if entitlement.confirmed_at else None,
+    )
+
+
+def _pks(rows: QuerySet[Any]) -> list[int]:
+    return list(rows.values_list("pk", flat=True)[:MOST_FEATURES])

@@ -1,40 +1,181 @@
-"""The inbox: each webhook event, and how it ended."""
+"""The inbox: each webhook event, what it carried, and how it ended."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
-from entitlements_app import inbox
-from entitlements_app.models import WebhookEvent
+from entitlements_app import conf, inbox
+from entitlements_app.explanation_text import format_moment
+from entitlements_app.models import Customer, WebhookEvent
+from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUBSCRIPTION_PREFIX, SUMMARY_UPDATED
 
-from .read_only import ReadOnlyAdmin
+from .listing import AT_ONCE, Button, Choice, ListAdmin, ModeFilter, Reach, is_filtered
+from .words import NOTHING, Links, block, get_mode, tag
+
+Status = WebhookEvent.Status
+
+_TONES = {Status.PROCESSED: "ent-good", Status.PENDING: "ent-warn", Status.FAILED: "ent-bad"}
+
+
+class StatusFilter(Choice):
+    title = gettext_lazy("status")
+    parameter_name = "status__exact"
+    column = "status"
+    words = Status.choices
+
+
+class TypeFilter(admin.SimpleListFilter):
+    title = gettext_lazy("type")
+    parameter_name = "type"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return (
+            (SUMMARY_UPDATED, _("entitlements of a customer")),
+            (CUSTOMER_DELETED, _("customer deleted")),
+            (SUBSCRIPTION_PREFIX, _("subscriptions")),
+            ("other", _("others")),
+        )
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[WebhookEvent]) -> QuerySet[WebhookEvent]:
+        value = self.value()
+        if value == SUBSCRIPTION_PREFIX:
+            return queryset.filter(type__startswith=SUBSCRIPTION_PREFIX)
+        if value == "other":
+            named = queryset.exclude(type__in=[SUMMARY_UPDATED, CUSTOMER_DELETED])
+            return named.exclude(type__startswith=SUBSCRIPTION_PREFIX)
+        return queryset.filter(type=value) if value in (SUMMARY_UPDATED, CUSTOMER_DELETED) else queryset
 
 
 @admin.register(WebhookEvent)
-class WebhookEventAdmin(ReadOnlyAdmin):
-    list_display = ("received_at", "status", "type", "customer_stripe_id", "created_by_stripe", "stripe_id")
-    list_filter = ("status", "livemode")
-    search_fields = ("stripe_id", "customer_stripe_id")
-    actions = ("replay",)
+class WebhookEventAdmin(ListAdmin):
+    list_display = ("received_at", "state", "type", "customer_stripe_id", "problem", "created_by_stripe", "mode")
+    list_filter = (StatusFilter, TypeFilter, ModeFilter)
+    search_fields = ("stripe_id",)  # see get_search_results
+    search_help_text = gettext_lazy("The whole ID of an event (evt_…) or of a customer (cus_…)")
+    actions = ("replay", "dismiss")
+
+    def get_urls(self) -> list[URLPattern]:
+        replay = self.action_path("replay", self.replay_one, permission="replay_webhookevent")
+        dismiss = self.action_path("dismiss", self.dismiss_one, permission="replay_webhookevent")
+        return [replay, dismiss, *super().get_urls()]
+
+    # What is found
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[WebhookEvent], search_term: str
+    ) -> tuple[QuerySet[WebhookEvent], bool]:
+        term = search_term.strip()
+        if term.startswith("cus_"):
+            return queryset.filter(customer_stripe_id=term), False
+        return queryset.filter(stripe_id=term) if term else queryset, False
+
+    def get_reach(self, request: HttpRequest, term: str) -> Reach:
+        if term or request.GET.get("status__exact") in (Status.PENDING, Status.FAILED):
+            return Reach.FOUND
+        return Reach.NEWEST if is_filtered(request) else Reach.ALL
+
+    # How it is shown
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [
+            "stripe_id",
+            "type",
+            "state",
+            "meaning",
+            "problem",
+            _customer_column(Links(self.admin_site, request)),
+            "mode",
+            "account",
+            "source",
+            "created_by_stripe",
+            "received_at",
+            "processed_at",
+            "attempts",
+            "carried",
+        ]
+
+    @admin.display(description=gettext_lazy("status"))
+    def state(self, event: WebhookEvent) -> str:
+        return tag(event.get_status_display(), _TONES.get(Status(event.status), ""))
+
+    @admin.display(description=gettext_lazy("what that means"))
+    def meaning(self, event: WebhookEvent) -> str:
+        return _MEANINGS[Status(event.status)](event)
+
+    @admin.display(description=gettext_lazy("error"))
+    def problem(self, event: WebhookEvent) -> str:
+        return block(event.error) if event.error else ""
+
+    @admin.display(description=gettext_lazy("mode"))
+    def mode(self, event: WebhookEvent) -> str:
+        return get_mode(event.livemode)
+
+    @admin.display(description=gettext_lazy("how it came"))
+    def source(self, event: WebhookEvent) -> str:
+        if event.sent_at is None:
+            return _("Not by a webhook that counts: found by asking the Events API, or tried again by staff.")
+        return _("By a webhook, signed at %(at)s (UTC).") % {"at": _as_text(event.sent_at)}
+
+    @admin.display(description=gettext_lazy("created by Stripe (UTC)"))
+    def created_by_stripe(self, event: WebhookEvent) -> str:
+        return "" if event.created is None else _as_text(event.created)
+
+    @admin.display(description=gettext_lazy("payload"))
+    def carried(self, event: WebhookEvent) -> str:
+        if event.payload is None:
+            return _("None, or forgotten: only entitlements are kept, and these for some days.")
+        return block(json.dumps(event.payload, indent=2, ensure_ascii=False))
+
+    # What may be done
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("entitlements_app.replay_webhookevent")
+        return self.may(request, "replay_webhookevent")
 
-    @admin.action(description=_("Try failed events again"), permissions=["replay"])
+    def get_buttons(self, request: HttpRequest, row: WebhookEvent) -> list[Button]:
+        if row.status != Status.FAILED or not self.has_replay_permission(request):
+            return []
+        dismiss = self.button("dismiss", row, _("Dismiss"), _("It will count as ignored; the error stays on record."))
+        if not row.customer_stripe_id:
+            return [dismiss]
+        title = _("What it carries is too old to count, so Stripe will be asked about the customer.")
+        return [self.button("replay", row, _("Try again"), title), dismiss]
+
+    def replay_one(self, request: HttpRequest, event: WebhookEvent) -> HttpResponse:
+        if not self._each(request, event, inbox.replay, "Tried again."):
+            text = _("It cannot be tried again: it has not failed, or names no customer. Failed ones can be dismissed.")
+            self.message_user(request, text, messages.ERROR)
+            return self.back(request, event)
+        event.refresh_from_db()
+        if event.status == Status.PROCESSED:
+            self.message_user(request, _("It was tried again, and is processed."), messages.SUCCESS)
+        elif event.error:
+            text = _("It was tried again, and failed again: %(error)s") % {"error": event.error}
+            self.message_user(request, text, messages.WARNING)
+        else:
+            self.message_user(request, _("It is tried again: it waits for its turn."), messages.SUCCESS)
+        return self.back(request, event)
+
+    def dismiss_one(self, request: HttpRequest, event: WebhookEvent) -> HttpResponse:
+        if self._each(request, event, inbox.dismiss, "Dismissed."):
+            self.message_user(request, _("It is dismissed, and counts as ignored."), messages.SUCCESS)
+        else:
+            self.message_user(request, _("Only events that have failed can be dismissed."), messages.ERROR)
+        return self.back(request, event)
+
+    @admin.action(description=gettext_lazy("Try failed events again"), permissions=["replay"])
     def replay(self, request: HttpRequest, events: QuerySet[WebhookEvent]) -> None:
-        tried = refused = 0
-        for event in events.order_by("pk"):
-            try:
-                inbox.replay(event)
-                tried += 1
-            except ValueError:
-                refused += 1
+        tried, refused = self._all(request, events, inbox.replay, "Tried again.")
         if tried:
             text = ngettext("%d event is tried again.", "%d events are tried again.", tried)
             self.message_user(request, text % tried, messages.SUCCESS)
@@ -46,9 +187,87 @@ class WebhookEventAdmin(ReadOnlyAdmin):
             )
             self.message_user(request, text % refused, messages.WARNING)
 
-    @admin.display(description=_("created by Stripe (UTC)"), ordering="created")
-    def created_by_stripe(self, event: WebhookEvent) -> str:
+    @admin.action(description=gettext_lazy("Dismiss failed events"), permissions=["replay"])
+    def dismiss(self, request: HttpRequest, events: QuerySet[WebhookEvent]) -> None:
+        dismissed, refused = self._all(request, events, inbox.dismiss, "Dismissed.")
+        if dismissed:
+            text = ngettext("%d event is dismissed.", "%d events are dismissed.", dismissed)
+            self.message_user(request, text % dismissed, messages.SUCCESS)
+        if refused:
+            text = ngettext("%d event has not failed.", "%d events have not failed.", refused)
+            self.message_user(request, text % refused, messages.WARNING)
+
+    def _all(
+        self, request: HttpRequest, events: QuerySet[WebhookEvent], act: Callable[[WebhookEvent], None], said: str
+    ) -> tuple[int, int]:
+        """With how many it worked, and with how many it did not."""
+        chosen = list(events.order_by("pk").defer("payload")[: AT_ONCE + 1])
+        done = [self._each(request, event, act, said) for event in chosen[:AT_ONCE]]
+        self.say_if_cut(request, chosen)
+        return sum(done), len(done) - sum(done)
+
+    def _each(self, request: HttpRequest, event: WebhookEvent, act: Callable[[WebhookEvent], None], said: str) -> bool:
         try:
-            return "" if event.created is None else f"{datetime.fromtimestamp(event.created, UTC):%Y-%m-%d %H:%M:%S}"
-        except (ValueError, OverflowError, OSError):  # beyond any date
-            return str(event.created)
+            act(event)
+        except (ValueError, WebhookEvent.DoesNotExist):  # not as it was when it was chosen
+            return False
+        self.log_change(request, event, said)
+        return True
+
+
+def _customer_column(links: Links) -> Any:
+    @admin.display(description=gettext_lazy("customer"))
+    def customer(event: WebhookEvent) -> str:
+        """The customer's page, if it is known here."""
+        of_event = {"stripe_id": event.customer_stripe_id, "account": event.account, "livemode": event.livemode}
+        row = Customer.objects.filter(**of_event).first() if event.customer_stripe_id else None
+        return links.to(row) if row else event.customer_stripe_id or NOTHING
+
+    return customer
+
+
+def _pending(event: WebhookEvent) -> str:
+    at = event.next_attempt_at
+    if event.attempts == 0:
+        return _("It waits to be processed for the first time.")
+    if at is None or at <= timezone.now():
+        return _("It failed, and is tried again when the inbox is next worked off.")
+    return _("It failed, and is tried again on %(at)s.") % {"at": format_moment(at)}
+
+
+def _processed(_event: WebhookEvent) -> str:
+    return _("It was applied, or its customer was marked so that Stripe is asked.")
+
+
+def _ignored(event: WebhookEvent) -> str:
+    if event.error.startswith(inbox.DISMISSED):
+        return _("It had failed, and somebody dismissed it. Nothing follows from it.")
+    if event.account:
+        return _("It is of another account than the site's own, so it was stored and nothing else.")
+    if event.livemode is not conf.livemode():
+        return _("It is of the other mode than this site's, so it was stored and nothing else.")
+    return _("Nothing follows from an event like this one, so it was stored and nothing else.")
+
+
+def _failed(event: WebhookEvent) -> str:
+    if event.customer_stripe_id:
+        return _("It could not be processed, so Stripe is asked about its customer. Mend the cause, then try it again.")
+    return _(
+        "It could not be read, and names no customer whom Stripe could be asked about. Dismiss it when you know why."
+    )
+
+
+_MEANINGS: dict[Status, Callable[[WebhookEvent], str]] = {
+    Status.PENDING: _pending,
+    Status.PROCESSED: _processed,
+    Status.IGNORED: _ignored,
+    Status.FAILED: _failed,
+}
+
+
+def _as_text(seconds: int) -> str:
+    """Stripe's seconds, which may be beyond any date."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)

@@ -1,26 +1,261 @@
-"""Overrides: what was granted and denied by hand."""
+"""Overrides: what was granted and denied by hand. Made and ended here, and never changed."""
 
 from __future__ import annotations
 
-from django.contrib import admin
-from django.db.models import Model
-from django.http import HttpRequest
+from typing import Any, cast
 
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import AdminForm
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, reverse
+from django.utils import timezone
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from entitlements_app import overrides
+from entitlements_app.exceptions import UnknownFeature
+from entitlements_app.explain import explain, read_catalogue
 from entitlements_app.models import EntitlementOverride
+from entitlements_app.subscribers import subscriber_key
+from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find_subscriber
 
-from .read_only import ReadOnlyAdmin
+from .listing import AT_ONCE, Button, Choice, ListAdmin, Reach, is_filtered
+from .override_forms import KNOWN_KEYS, OverrideForm
+from .words import Links, tag
+
+Effect = EntitlementOverride.Effect
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return (("in_force", _("in force")), ("to_come", _("to come")), ("over", _("over")))
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        now = timezone.now()
+        conditions = {
+            "in_force": Q(starts_at__lte=now) & (Q(expires_at=None) | Q(expires_at__gt=now)),
+            "to_come": Q(starts_at__gt=now),
+            "over": Q(expires_at__lte=now),
+        }
+        return queryset.filter(conditions.get(self.value() or "", Q()))
+
+
+class EffectFilter(Choice):
+    title = gettext_lazy("effect")
+    parameter_name = "effect__exact"
+    column = "effect"
+    words = Effect.choices
 
 
 @admin.register(EntitlementOverride)
-class EntitlementOverrideAdmin(ReadOnlyAdmin):
-    list_display = ("lookup_key", "effect", "subscriber", "starts_at", "expires_at", "author", "reason")
-    list_filter = ("effect",)
+class EntitlementOverrideAdmin(ListAdmin):
+    list_filter = (StateFilter, EffectFilter)
     list_select_related = ("subscriber", "author")
-    search_fields = ("lookup_key",)
+    search_fields = ("lookup_key",)  # see get_search_results
+    search_help_text = gettext_lazy("A lookup key, or a subscriber: its primary key, its name or its customer (cus_…)")
+    actions = ("end",)
+    linked = ("subscriber", "author")
+    fields = (
+        "lookup_key",
+        "effect",
+        "state",
+        "subscriber",
+        "starts_at",
+        "expires_at",
+        "reason",
+        "author",
+        "created_at",
+    )
+    add_form_template = "admin/entitlements_app/entitlementoverride/add_form.html"
+
+    def get_urls(self) -> list[URLPattern]:
+        end = self.action_path("end", self.end_one, permission="end_entitlementoverride")
+        return [end, *super().get_urls()]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(f"{self.opts.app_label}.add_{self.opts.model_name}")
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Not by itself, but together with the subscriber, whose own page asks here."""
         page = request.resolver_match.url_name if request.resolver_match else None
         if page is None or page.startswith(f"{self.opts.app_label}_{self.opts.model_name}_"):
             return False
-        return bool(super(ReadOnlyAdmin, self).has_delete_permission(request, obj))
+        return request.user.has_perm(f"{self.opts.app_label}.delete_{self.opts.model_name}")
+
+    # What is found
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[EntitlementOverride], search_term: str
+    ) -> tuple[QuerySet[EntitlementOverride], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        of_key = queryset.filter(lookup_key=term)
+        if not EntitlementOverride.objects.filter(lookup_key=term).exists() and (subscriber := _subscriber(term)):
+            return queryset.filter(subscriber_id=subscriber_key(subscriber)), False
+        return of_key, False
+
+    def get_reach(self, request: HttpRequest, term: str) -> Reach:
+        if term:
+            return Reach.FOUND
+        return Reach.NEWEST if is_filtered(request) else Reach.ALL
+
+    # How it is shown
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        subscriber = Links(self.admin_site, request).column("subscriber", _("subscriber"))
+        return ["lookup_key", "effect_word", "state", subscriber, "starts_at", "expires_at", "author", "short_reason"]
+
+    @admin.display(description=gettext_lazy("effect"))
+    def effect_word(self, override: EntitlementOverride) -> str:
+        return tag(override.get_effect_display(), "ent-good" if override.effect == Effect.GRANT else "ent-bad")
+
+    @admin.display(description=gettext_lazy("state"))
+    def state(self, override: EntitlementOverride) -> str:
+        now = timezone.now()
+        if override.period.is_in_force(now):
+            return tag(_("in force"), "ent-good")
+        return tag(_("to come"), "ent-warn") if override.starts_at > now else tag(_("over"))
+
+    @admin.display(description=gettext_lazy("reason"))
+    def short_reason(self, override: EntitlementOverride) -> str:
+        return Truncator(override.reason).chars(80)
+
+    # Grant and deny
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Through `overrides`, and not by saving a row."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        if request.method == "POST":
+            form = OverrideForm(request.POST, site=self.admin_site, request=request)
+            if form.is_valid() and (made := _decided(request, form)):
+                self.log_addition(request, made, f"{made.effect} {made.lookup_key}")
+                self.message_user(request, _what_was_decided(made), messages.SUCCESS)
+                return self._after_adding(request, made)
+        else:
+            form = OverrideForm(site=self.admin_site, request=request, initial=_prefilled(request))
+        return self._show_form(request, form, form_url, extra_context or {})
+
+    def _show_form(
+        self, request: HttpRequest, form: OverrideForm, form_url: str, extra: dict[str, Any]
+    ) -> HttpResponse:
+        admin_form = AdminForm(cast(Any, form), form.get_fieldsets(), {}, model_admin=self)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Grant or deny a key"),
+            "adminform": admin_form,
+            "errors": form.errors,
+            "inline_admin_formsets": [],
+            "media": self.media + admin_form.media,
+            "known_keys": list(read_catalogue()),
+            "known_keys_id": KNOWN_KEYS,
+            "show_save_and_add_another": False,
+            "show_save_and_continue": False,
+            **extra,
+        }
+        return self.render_change_form(request, context, add=True, form_url=form_url)
+
+    def _after_adding(self, request: HttpRequest, made: EntitlementOverride) -> HttpResponseRedirect:
+        if self.has_view_permission(request):
+            return self.back(request, made)
+        return HttpResponseRedirect(reverse("admin:index", current_app=self.admin_site.name))
+
+    # End
+
+    def has_end_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, "end_entitlementoverride")
+
+    def get_buttons(self, request: HttpRequest, row: EntitlementOverride) -> list[Button]:
+        now = timezone.now()
+        if not self.has_end_permission(request) or (row.expires_at is not None and row.expires_at <= now):
+            return []
+        if row.starts_at > now:
+            return [self.button("end", row, _("Call it off"), _("It is deleted, and never counts."))]
+        return [self.button("end", row, _("End it now"), _("It stays on record."))]
+
+    def end_one(self, request: HttpRequest, override: EntitlementOverride) -> HttpResponse:
+        if not self._end(request, override):
+            self.message_user(request, _("It is over already."), messages.ERROR)
+            return self.back(request, override)
+        text = _("The override has ended. Is %(subscriber)s entitled to “%(key)s” now? %(reason)s")
+        self.message_user(request, text % _answer(override), messages.SUCCESS)
+        is_left = EntitlementOverride.objects.filter(pk=override.pk).exists()
+        return self.back(request, override if is_left else None)
+
+    @admin.action(description=gettext_lazy("End overrides, call off those to come"), permissions=["end"])
+    def end(self, request: HttpRequest, rows: QuerySet[EntitlementOverride]) -> None:
+        chosen = list(rows.order_by("pk")[: AT_ONCE + 1])
+        ended = [self._end(request, override) for override in chosen[:AT_ONCE]]
+        if done := sum(ended):
+            text = ngettext("%d override has ended.", "%d overrides have ended.", done) % done
+            self.message_user(request, text, messages.SUCCESS)
+        if over := len(ended) - done:
+            text = ngettext("%d override was over already.", "%d overrides were over already.", over) % over
+            self.message_user(request, text, messages.WARNING)
+        self.say_if_cut(request, chosen)
+
+    def _end(self, request: HttpRequest, override: EntitlementOverride) -> bool:
+        try:
+            overrides.end(override)
+        except ValueError:  # over, or gone
+            return False
+        self.log_change(request, override, f"Ended: {override.effect} {override.lookup_key}, {override.reason}")
+        return True
+
+
+def _subscriber(term: str) -> Model | None:
+    """By what an index finds: an e-mail address may have none."""
+    for text in [term] if term.startswith("cus_") else [f"pk:{term}", f"name:{term}"]:
+        try:
+            return find_subscriber(text)
+        except (NobodyMeant, SeveralMeant):
+            continue
+    return None
+
+
+def _prefilled(request: HttpRequest) -> dict[str, str]:
+    """What a link to the form has filled in."""
+    return {name: request.GET[name] for name in ("effect", "subscriber", "lookup_key", "reason") if name in request.GET}
+
+
+def _decided(request: HttpRequest, form: OverrideForm) -> EntitlementOverride | None:
+    """The new override; `None` if it was refused, and the form says why."""
+    asked = form.cleaned_data
+    decide = overrides.grant if asked["effect"] == Effect.GRANT else overrides.deny
+    try:
+        return decide(
+            asked["subscriber"],
+            asked["lookup_key"],
+            starts=asked["starts"],
+            until=asked["until"],
+            reason=asked["reason"],
+            by=cast(AbstractBaseUser, request.user),
+            force=asked["force"],
+        )
+    except UnknownFeature:
+        form.refuse_unknown_key()
+    except ValueError as error:  # the end was reached while the form was on its way
+        form.add_error(None, str(error))
+    return None
+
+
+def _what_was_decided(made: EntitlementOverride) -> str:
+    text = _("“%(key)s” is granted to %(subscriber)s. Is it entitled now? %(reason)s")
+    if made.effect == Effect.DENY:
+        text = _("“%(key)s” is denied to %(subscriber)s. Is it entitled now? %(reason)s")
+    return text % _answer(made)
+
+
+def _answer(override: EntitlementOverride) -> dict[str, Any]:
+    reason = explain(override.subscriber, override.lookup_key).reason
+    return {"subscriber": override.subscriber, "key": override.lookup_key, "reason": reason}
