@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.admin import AdminSite
 from django.db.models import Model
 from django.http import HttpRequest
-from django.urls import reverse
 from django.utils.formats import number_format
 from django.utils.html import escape, format_html, html_safe
 
 from entitlements_app.status import COUNTED
+
+from .links import list_of, page_of
 
 
 @html_safe
@@ -32,40 +33,27 @@ class Number:
         return format_html('<a href="{}">{}</a>', self.url, self.text) if self.url else escape(self.text)
 
 
-class Links:
-    """Lists and pages of an admin site, for one visitor."""
+class Numbers:
+    """Numbers on an admin site, and addresses of lists, for one visitor."""
 
-    def __init__(self, request: HttpRequest, site: AdminSite) -> None:
-        self._request = request
+    def __init__(self, site: AdminSite, request: HttpRequest) -> None:
         self._site = site
-        self._seen: dict[type[Model], bool] = {}
+        self._request = request
 
-    def number(self, value: int, model: type[Model], **query: Any) -> Number:
+    def counted(self, value: int, model: type[Model], **query: Any) -> Number:
         """So many of these rows. A count ends at COUNTED: then there may be more."""
-        text = number_format(value, force_grouping=True)
-        return Number(value, f"{text}+" if value >= COUNTED else text, self.to(model, **query) if value else "")
+        number = self.exactly(value, model, **query)
+        return replace(number, text=f"{number.text}+") if value >= COUNTED else number
 
     def exactly(self, value: int, model: type[Model], **query: Any) -> Number:
         """The same of a number that was counted to its end."""
-        return Number(value, number_format(value, force_grouping=True), self.to(model, **query) if value else "")
+        return Number(value, number_format(value, force_grouping=True), self.list(model, **query) if value else "")
 
-    def to(self, model: type[Model], **query: Any) -> str:
-        """The list of these rows; empty if the visitor may not see it."""
-        if not self._may_see(model):
-            return ""
-        address = self._reverse(model, "changelist")
-        return f"{address}?{urlencode(query)}" if query else address
+    def list(self, model: type[Model], **query: Any) -> str:
+        """The address of the list of these rows; empty if the visitor may not see it."""
+        address = list_of(self._site, self._request, model)
+        return f"{address}?{urlencode(query)}" if address and query else address
 
-    def page(self, model: type[Model], pk: Any) -> str:
-        """The page of that row; empty if the visitor may not see it."""
-        return self._reverse(model, "change", pk) if self._may_see(model) else ""
-
-    def _may_see(self, model: type[Model]) -> bool:
-        if model not in self._seen:
-            known = self._site.is_registered(model)
-            self._seen[model] = known and self._site.get_model_admin(model).has_view_permission(self._request)
-        return self._seen[model]
-
-    def _reverse(self, model: type[Model], page: str, *args: Any) -> str:
-        name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}"
-        return reverse(name, args=args, current_app=self._site.name)
+    def page(self, row: Model) -> str:
+        """The address of that row's page; empty if the visitor may not see it."""
+        return page_of(self._site, self._request, row)

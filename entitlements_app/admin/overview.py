@@ -37,7 +37,7 @@ from entitlements_app.status import Drift, DriftCount, Kind, Run, Status, get_st
 from entitlements_app.windows import LEASE
 
 from . import plot
-from .numbers import Links, Number
+from .numbers import Number, Numbers
 from .read_only import ReadOnlyAdmin
 
 FEATURES: Final = 50
@@ -64,7 +64,7 @@ class OverviewAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         context = {**self.admin_site.each_context(request), "title": _("Entitlements overview"), "crumbs": ()}
         try:
-            context |= _content(get_status(), Links(request, self.admin_site))
+            context |= _content(get_status(), Numbers(self.admin_site, request))
         except ImproperlyConfigured as error:
             context["malformed"] = str(error)
         request.current_app = self.admin_site.name
@@ -72,25 +72,25 @@ class OverviewAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, template, context | (extra_context or {}))
 
 
-def _content(status: Status, links: Links) -> dict[str, Any]:
+def _content(status: Status, numbers: Numbers) -> dict[str, Any]:
     livemode = status.configuration.livemode
     return {
         "status": status,
-        "problems": [_problem(problem, livemode, links) for problem in get_problems(status)],
-        "numbers": _numbers(status, links),
+        "problems": [_problem(problem, livemode, numbers) for problem in get_problems(status)],
+        "numbers": _numbers(status, numbers),
         "ages": _ages(status),
-        "drift": _drift(status, links),
-        "runs": [_run(Kind(kind), run, status, links) for kind, run in status.runs.items()],
-        "change_log": links.to(EntitlementChange),
-        **_features(livemode, links),
-        **_days(livemode, links),
+        "drift": _drift(status, numbers),
+        "runs": [_run(Kind(kind), run, status, numbers) for kind, run in status.runs.items()],
+        "change_log": numbers.list(EntitlementChange),
+        **_features(livemode, numbers),
+        **_days(livemode, numbers),
     }
 
 
 # What needs a person
 
 
-def _problem(problem: Problem, livemode: bool, links: Links) -> tuple[SafeString, str]:
+def _problem(problem: Problem, livemode: bool, numbers: Numbers) -> tuple[SafeString, str]:
     """Its message, and where its rows are."""
     waits: dict[str, tuple[type[Model], dict[str, str]]] = {
         "events_failed": (WebhookEvent, {"status__exact": "failed"}),
@@ -98,7 +98,7 @@ def _problem(problem: Problem, livemode: bool, links: Links) -> tuple[SafeString
         "changes_parked": (EntitlementChange, {"delivery": "parked"}),
         "changes_wait": (EntitlementChange, {"delivery": "waiting"}),
         "fetches_wait": (Customer, {"state": "due"}),
-        "urgent_fetches_wait": (Customer, {"state": "due", "urgent__exact": "1"}),
+        "urgent_fetches_wait": (Customer, {"state": "urgent"}),
         "poll_fails": (SyncRun, {"kind__exact": Kind.BACKFILL}),
         **{f"{kind}_fails": (SyncRun, {"kind__exact": kind}) for kind in (Kind.CATALOG, Kind.PURGE, Kind.COUNT)},
     }
@@ -109,33 +109,33 @@ def _problem(problem: Problem, livemode: bool, links: Links) -> tuple[SafeString
     if problem.code not in waits:
         return message, ""
     model, query = waits[problem.code]
-    return message, links.to(model, **query, **_mode(livemode))
+    return message, numbers.list(model, **query, **_mode(livemode))
 
 
 def _mode(livemode: bool) -> dict[str, str]:
     return {"livemode__exact": "1" if livemode else "0"}
 
 
-def _numbers(status: Status, links: Links) -> dict[str, Number]:
+def _numbers(status: Status, numbers: Numbers) -> dict[str, Number]:
     events, customers, changes, mode = (
         status.events,
         status.customers,
         status.changes,
         _mode(status.configuration.livemode),
     )
-    pending = {"status__exact": "pending", **mode}
+    pending, now = {"status__exact": "pending", **mode}, status.as_of.isoformat()
     return {
-        "pending": links.number(events.pending, WebhookEvent, **pending),
-        "overdue": links.number(events.overdue, WebhookEvent, next_attempt_at__lte=status.as_of.isoformat(), **pending),
-        "failed": links.number(events.failed, WebhookEvent, status__exact="failed", **mode),
-        "customers": links.exactly(customers.total, Customer, **mode),
-        "due": links.number(customers.due, Customer, state="due", **mode),
-        "urgent": links.number(customers.urgent, Customer, state="due", urgent__exact="1", **mode),
-        "marked": links.number(customers.marked, Customer, state="marked", **mode),
-        "undelivered": links.number(changes.undelivered, EntitlementChange, delivery="waiting", **mode),
-        "parked": links.number(changes.parked, EntitlementChange, delivery="parked", **mode),
-        "untold": links.number(status.overrides.untold, EntitlementOverride),
-        "calls": links.exactly(status.calls.this_month, SyncRun, **mode),
+        "pending": numbers.counted(events.pending, WebhookEvent, **pending),
+        "overdue": numbers.counted(events.overdue, WebhookEvent, next_attempt_at__lte=now, **pending),
+        "failed": numbers.counted(events.failed, WebhookEvent, status__exact="failed", **mode),
+        "customers": numbers.exactly(customers.total, Customer, **mode),
+        "due": numbers.counted(customers.due, Customer, state="due", **mode),
+        "urgent": numbers.counted(customers.urgent, Customer, state="urgent", next_fetch_at__lte=now, **mode),
+        "marked": numbers.counted(customers.marked, Customer, state="marked", **mode),
+        "undelivered": numbers.counted(changes.undelivered, EntitlementChange, delivery="waiting", **mode),
+        "parked": numbers.counted(changes.parked, EntitlementChange, delivery="parked", **mode),
+        "untold": numbers.counted(status.overrides.untold, EntitlementOverride),
+        "calls": numbers.exactly(status.calls.this_month, SyncRun, **mode),
     }
 
 
@@ -162,18 +162,18 @@ def _span(length: timedelta, status: Status) -> str:
     return timesince(status.as_of - length, status.as_of, depth=1)
 
 
-def _drift(status: Status, links: Links) -> list[tuple[str, Number, list[tuple[str, Number]]]]:
+def _drift(status: Status, numbers: Numbers) -> list[tuple[str, Number, list[tuple[str, Number]]]]:
     """For each period all corrections, and those of each cause."""
     mode, periods = _mode(status.configuration.livemode), []
     told = ((_("24 hours"), timedelta(days=1), status.drift_day), (_("7 days"), timedelta(days=7), status.drift_week))
     for name, length, drift in told:
-        rows = {"drift": "yes", "created_at__gte": (status.as_of - length).isoformat(), **mode}
+        rows = {"created_at__gte": (status.as_of - length).isoformat(), **mode}
         causes = [
-            (str(Drift(cause).label), links.exactly(number, EntitlementChange, drift__exact=cause, **rows))
+            (str(Drift(cause).label), numbers.exactly(number, EntitlementChange, drift__exact=cause, **rows))
             for cause, number in asdict(drift).items()
             if number
         ]
-        periods.append((name, links.exactly(_all(drift), EntitlementChange, **rows), causes))
+        periods.append((name, numbers.exactly(_all(drift), EntitlementChange, drift__exact="any", **rows), causes))
     return periods
 
 
@@ -184,8 +184,8 @@ def _all(drift: DriftCount) -> int:
 # What ran
 
 
-def _run(kind: Kind, run: Run | None, status: Status, links: Links) -> dict[str, Any]:
-    row = {"label": kind.label, "url": links.to(SyncRun, kind__exact=kind, **_mode(status.configuration.livemode))}
+def _run(kind: Kind, run: Run | None, status: Status, numbers: Numbers) -> dict[str, Any]:
+    row = {"label": kind.label, "url": numbers.list(SyncRun, kind__exact=kind, **_mode(status.configuration.livemode))}
     if run is None:
         return row
     state, word = _run_state(kind, run, status)
@@ -212,28 +212,28 @@ def _run_state(kind: Kind, run: Run, status: Status) -> tuple[str, str]:
 # What was counted
 
 
-def _features(livemode: bool, links: Links) -> dict[str, Any]:
+def _features(livemode: bool, numbers: Numbers) -> dict[str, Any]:
     found = list(counts.by_feature(livemode)[: FEATURES + 1])
     ages = [row["counted_at"] for row in found if row["counted_at"]]
     return {
-        "features": [_feature(row, links) for row in found[:FEATURES]],
-        "all_features": links.to(Feature, **_mode(livemode)) if len(found) > FEATURES else "",
+        "features": [_feature(row, numbers) for row in found[:FEATURES]],
+        "all_features": numbers.list(Feature, **_mode(livemode)) if len(found) > FEATURES else "",
         "are_more_features": len(found) > FEATURES,
         "features_counted_at": min(ages, default=None),
         "of_customers": number_format(max((row["of_customers"] or 0 for row in found), default=0), force_grouping=True),
     }
 
 
-def _feature(row: dict[str, Any], links: Links) -> dict[str, Any]:
-    shown = row | {"url": links.page(Feature, row["pk"])}
+def _feature(row: dict[str, Any], numbers: Numbers) -> dict[str, Any]:
+    shown = row | {"url": numbers.page(Feature(pk=row["pk"]))}
     if row["customers"] is None:
         return shown | {"customers": None}
     percent = plot.share(row["customers"], row["of_customers"])
-    customers = links.exactly(row["customers"], ActiveEntitlement, feature__id__exact=row["pk"])
+    customers = numbers.exactly(row["customers"], ActiveEntitlement, feature__id__exact=row["pk"])
     return shown | {"customers": customers, "percent": percent, "bar": plot.width(percent)}
 
 
-def _days(livemode: bool, links: Links) -> dict[str, Any]:
+def _days(livemode: bool, numbers: Numbers) -> dict[str, Any]:
     told, counted_at = counts.by_day(livemode)
     drawn = plot.draw([(day.granted or 0, day.revoked or 0) for day in told])
     days = [
@@ -242,7 +242,7 @@ def _days(livemode: bool, links: Links) -> dict[str, Any]:
             "column": column,
             "is_today": day == told[-1],
             "is_labelled": (len(told) - 1 - place) % 7 == 0,
-            "kinds": list(_kinds(day, livemode, links)),
+            "kinds": list(_kinds(day, livemode, numbers)),
         }
         for place, (day, column) in enumerate(zip(told, drawn.columns, strict=True))
     ]
@@ -258,13 +258,13 @@ def _days(livemode: bool, links: Links) -> dict[str, Any]:
     }
 
 
-def _kinds(day: counts.Day, livemode: bool, links: Links) -> Iterator[Number | None]:
+def _kinds(day: counts.Day, livemode: bool, numbers: Numbers) -> Iterator[Number | None]:
     """How much was granted, and how much revoked."""
     for kind, number in (("granted", day.granted), ("revoked", day.revoked)):
         yield (
             None
             if number is None
-            else links.exactly(number, EntitlementChange, **_of(day.day, kind), **_mode(livemode))
+            else numbers.exactly(number, EntitlementChange, **_of(day.day, kind), **_mode(livemode))
         )
 
 
