@@ -8,13 +8,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from entitlements_app.linking import unlink
 from entitlements_app.models import Customer
@@ -159,9 +157,8 @@ def test_it_is_for_who_may_view_customers(acme: Any) -> None:
 
 
 def test_it_writes_nothing_and_costs_at_most_twelve_queries(acme: Any, viewer: Client, settings: Any) -> None:
-    settings.ENTITLEMENTS_STRIPE_API_KEY = "sk_test_1"
-    settings.ENTITLEMENTS_STRIPE_API_BASE = "http://127.0.0.1:1"
     situations(acme)
+    settings.ENTITLEMENTS_STRIPE_API_KEY = "sk_test_1"
     questions: list[dict[str, Any]] = [{"customer": customer().pk}, {"subscriber": acme.pk}]
     for question in questions:
         with CaptureQueriesContext(
@@ -169,15 +166,8 @@ def test_it_writes_nothing_and_costs_at_most_twelve_queries(acme: Any, viewer: C
         ) as queries:
             assert verdict(ask(viewer, **question, key="sso")).startswith("No: an override denies it")
         assert len(queries) <= 12
-        assert {query["sql"].split()[0] for query in queries} == {"SELECT"}
+        assert {query["sql"].lstrip("(").split()[0] for query in queries} == {"SELECT"}
     for who in ("cus_acme", "nobody"):
         with CaptureQueriesContext(connection) as queries:
             viewer.get(EXPLAIN, {"who": who, "key": "sso"})
         assert len(queries) <= 12
-
-
-@of_users
-def test_times_are_in_the_reader_s_zone(acme: Any, viewer: Client) -> None:
-    deliver(summary("cus_acme", "sso"))
-    zone = timezone.get_current_timezone_name() if django_settings.USE_TZ else "America/New_York"
-    assert f"times are of {zone}" in text_of(ask(viewer, who="cus_acme", key="sso"))

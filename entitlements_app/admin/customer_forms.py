@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from entitlements_app.models import ID_LENGTH, Customer, EntitlementOverride
 from entitlements_app.subscribers import get_subscriber_model
-from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find_subscriber, get_name
+from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find_subscriber, get_name, get_ways
 
 from .links import seen_admin
 
@@ -63,7 +63,7 @@ class LinkForm(CustomerForm):
         super().__init__(customer, data, auto_id="id_%s")  # as the script of the admin's look-up wants it
         model, field = get_subscriber_model(), self.fields["subscriber"]
         field.label = _("Link to which %(model)s?") % {"model": model._meta.verbose_name}
-        field.help_text = _("A primary key, a name or an e-mail address.")
+        field.help_text = _("One of: %(ways)s.") % {"ways": get_ways()}
         self.has_lookup = seen_admin(site, request, model) is not None
         if self.has_lookup:
             rel: Any = Customer._meta.get_field("subscriber").remote_field
