@@ -127,7 +127,7 @@ def _counts(customer: Customer) -> bool:
 def _customers(pk: Any) -> tuple[Customer, list[Customer]]:
     """This one, and the others of its subscriber."""
     rows = primary(Customer)
-    whose = Subquery(rows.filter(pk=pk).values("subscriber_id"))
+    whose = Subquery(rows.filter(pk=pk).values("subscriber_id")[:1])
     found = list(rows.filter(Q(pk=pk) | Q(subscriber_id=whose)).select_related("subscriber").order_by("pk"))
     this = [row for row in found if row.pk == pk]
     if not this:

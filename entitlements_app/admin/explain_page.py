@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -18,7 +18,7 @@ from entitlements_app.explanation import Explanation
 from entitlements_app.explanation_text import Paragraph, get_paragraphs
 from entitlements_app.models import Customer, EntitlementChange, EntitlementOverride
 from entitlements_app.subscribers import get_subscriber_model
-from entitlements_app.transactions import alias
+from entitlements_app.transactions import alias, primary
 from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find, get_name, get_ways
 
 from .customer_forms import KNOWN_KEYS
@@ -114,14 +114,18 @@ class ExplainPage(ReadOnlyAdmin):
 
 def _read_row(request: HttpRequest) -> Model | None:
     """Whom the address names by primary key, if it does. Raises `NobodyMeant`."""
-    for name, model in (("customer", Customer), ("subscriber", get_subscriber_model())):
+    named: dict[str, QuerySet[Any]] = {
+        "customer": primary(Customer).select_related("subscriber"),
+        "subscriber": get_subscriber_model()._base_manager.using(alias()),
+    }
+    for name, rows in named.items():
         if text := request.GET.get(name, ""):
             try:
-                rows = model._base_manager.using(alias())
-                related = ["subscriber"] if model is Customer else []
-                return rows.select_related(*related).get(pk=model._meta.pk.to_python(text))
+                found: Model = rows.get(pk=rows.model._meta.pk.to_python(text))
             except (ObjectDoesNotExist, ValidationError) as error:
-                raise NobodyMeant(_("There is no such %(model)s.") % {"model": model._meta.verbose_name}) from error
+                message = _("There is no such %(model)s.") % {"model": rows.model._meta.verbose_name}
+                raise NobodyMeant(message) from error
+            return found
     return None
 
 
