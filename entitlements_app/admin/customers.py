@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -56,7 +57,7 @@ class CustomerList(ChangeList):
 @admin.register(Customer)
 class CustomerAdmin(CustomerActions, ExplainPage):
     change_list_template = "admin/entitlements_app/customer/change_list.html"
-    list_display = ("stripe_id", "who", "subscriber", "mode", "state", "fetched_at")
+    list_display = ("stripe_id", "who", "state", "subscriber", "mode", "last_confirmed")
     list_filter = (StateFilter, LinkFilter, ModeFilter)
     list_select_related = ("subscriber",)
     search_fields = ("stripe_id",)  # there is a search box; `search` knows what for
@@ -79,10 +80,14 @@ class CustomerAdmin(CustomerActions, ExplainPage):
             return format_html("{}<br>{}", customer.name, customer.email)
         return customer.name or customer.email
 
+    @admin.display(description=_("state"))
+    def state(self, customer: Customer) -> str:
+        return state_tag(customer)
+
     @admin.display(description=_("mode"))
     def mode(self, customer: Customer) -> str:
         return mode_name(customer)
 
-    @admin.display(description=_("state"))
-    def state(self, customer: Customer) -> str:
-        return state_tag(customer)
+    @admin.display(description=_("last confirmed"))
+    def last_confirmed(self, customer: Customer) -> datetime | None:
+        return customer.fetched_at
