@@ -6,6 +6,8 @@ What is particular to entitlements stands at the end. Nothing here is a secret, 
 import os
 from pathlib import Path
 
+import django
+
 from example_project import stripe_account
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -50,8 +52,20 @@ INSTALLED_APPS = [
     "example_project.shop",
 ]
 
+# No script, style or image but the site's own files, on any page, Django admin's included.
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "base-uri": ["'none'"],
+    "form-action": ["'self'"],
+    "frame-ancestors": ["'none'"],
+    "object-src": ["'none'"],
+}
+CSP_OF_DJANGO = "django.middleware.csp.ContentSecurityPolicyMiddleware"
+CSP_HERE = "example_project.content_security_policy.middleware"
+
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    CSP_OF_DJANGO if django.VERSION >= (6, 0) else CSP_HERE,
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -118,3 +132,4 @@ STRIPE = stripe_account.from_environment(os.environ, simulator=f"http://127.0.0.
 ENTITLEMENTS_STRIPE_API_KEY = STRIPE.api_key
 ENTITLEMENTS_WEBHOOK_SECRETS = [STRIPE.webhook_secret]
 ENTITLEMENTS_STRIPE_API_BASE = STRIPE.api_base  # a site with a Stripe account leaves this out
+ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER = "example_project.shop.billing.find_user"  # of customers that nobody has linked

@@ -22,9 +22,7 @@ expect.set_options(timeout=PATIENCE)
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with running_demo(
-        tmp_path_factory.mktemp("demo"), DJANGO_SETTINGS_MODULE="example_project.browser.strict_settings"
-    ) as running:
+    with running_demo(tmp_path_factory.mktemp("demo")) as running:
         yield running
 
 

@@ -50,6 +50,11 @@ def get_customer(user: User) -> Customer | None:
     return Customer.objects.filter(subscriber=user, deleted_at=None).first()
 
 
+def find_user(customer: Customer) -> User | None:
+    """Whose a customer is that Stripe told of before anybody linked it: what its metadata says, as no e-mail can."""
+    return User.objects.filter(username=customer.metadata.get(MADE_FOR, "")).first()
+
+
 def get_bill(user: User) -> Bill:
     """Stripe is asked, so that a page can show it; gates never ask."""
     customer = get_customer(user)
@@ -59,7 +64,11 @@ def get_bill(user: User) -> Bill:
 
 def switch_plan(user: User, plan: Plan) -> None:
     """Subscribe, change, keep or cancel, as a checkout would. The first time a Stripe customer is made and linked."""
-    customer_id = _get_or_create_customer(user).stripe_id
+    switch_plan_of(_get_or_create_customer(user).stripe_id, plan)
+
+
+def switch_plan_of(customer_id: str, plan: Plan) -> None:
+    """The same for a customer that need not be linked."""
     subscription = _get_subscription(customer_id)
     if plan is FREE:
         if subscription is not None:
@@ -97,7 +106,7 @@ def _get_or_create_customer(user: User) -> Customer:
     customer = get_customer(user)
     if customer is not None:
         return customer
-    return link(user, _find_customer(user) or _create_customer(user))
+    return link(user, _find_customer(user) or create_customer(user.username, user.email, made_for=user.username))
 
 
 def _find_customer(user: User) -> str | None:
@@ -106,10 +115,9 @@ def _find_customer(user: User) -> str | None:
     return next((row.id for row in customers if getattr(row.metadata, MADE_FOR, None) == user.username), None)
 
 
-def _create_customer(user: User) -> str:
-    customer = client().v1.customers.create(
-        {"email": user.email, "name": user.username, "metadata": {MADE_FOR: user.username}}
-    )
+def create_customer(name: str, email: str, *, made_for: str) -> str:
+    """A customer who pays by card. `made_for` names the user that it is for."""
+    customer = client().v1.customers.create({"email": email, "name": name, "metadata": {MADE_FOR: made_for}})
     card = client().v1.payment_methods.attach(TEST_CARD, {"customer": customer.id})
     client().v1.customers.update(customer.id, {"invoice_settings": {"default_payment_method": card.id}})
     return customer.id

@@ -14,7 +14,8 @@ USERS = {
     "free": "A customer in Stripe who has bought nothing yet: begin here.",
     "pro": "Subscribed to Pro.",
     "enterprise": "Subscribed to Enterprise.",
-    "admin": "Staff, who may look at the rows in Django admin. No customer in Stripe yet.",
+    "support": "Staff, who may look at everything in Django admin and change nothing.",
+    "admin": "Staff, who may do everything in Django admin. No customer in Stripe yet.",
 }
 
 

@@ -21,7 +21,7 @@ from django.db import connection
 
 from entitlements_app.testing import StripeSimulator
 from example_project.settings import PORT, STRIPE, STRIPE_PORT
-from example_project.shop import billing, catalogue
+from example_project.shop import billing, catalogue, people
 from example_project.shop.demo_sign_in import PASSWORD, USERS
 from example_project.shop.plans import PLANS
 
@@ -59,9 +59,10 @@ class Command(BaseCommand):
                 self._make_database()
                 Thread(target=site.serve_forever, name="site", daemon=True).start()
                 self._fill()
-                if simulator is not None:
-                    simulator.wait_for_deliveries()
-                self._run_pending()
+                if simulator is None:
+                    self._run_pending()
+                else:
+                    self._tell_stories(simulator)
                 self._announce(simulator)
                 while True:
                     time.sleep(CRON_SECONDS)
@@ -85,14 +86,26 @@ class Command(BaseCommand):
             catalogue.find_or_create(billing.client())
             password = make_password(PASSWORD)
             for name in USERS:
-                is_staff = name == "admin"
-                user = User(username=name, email=f"{name}@example.com", is_staff=is_staff, is_superuser=is_staff)
+                is_staff = name in ("admin", "support")
+                user = User(username=name, email=f"{name}@example.com", is_staff=is_staff, is_superuser=name == "admin")
                 user.password = password
                 user.save()
+                if name == "support":
+                    user.groups.add(people.support_group())
                 if name in PLANS:
                     billing.switch_plan(user, PLANS[name])
         except stripe.StripeError as error:
             raise CommandError(f"Stripe did not take what the demo needs: {error.user_message or error}") from error
+
+    def _tell_stories(self, simulator: StripeSimulator) -> None:
+        """In the simulated Stripe only: nobody wants them in an account."""
+        simulator.wait_for_deliveries()
+        customers = people.buy_first_plans()
+        simulator.wait_for_deliveries()
+        self._run_pending()
+        people.change_their_minds(customers, simulator.wait_for_deliveries)
+        simulator.wait_for_deliveries()
+        self._run_pending()
 
     def _announce(self, simulator: StripeSimulator | None) -> None:
         if simulator is not None:
