@@ -12,7 +12,10 @@ def middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[
 
     def add_policy(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        response.headers.setdefault("Content-Security-Policy", policy)
+        if not (
+            settings.DEBUG and response.status_code in (404, 500)
+        ):  # Django's page for developers has its own style
+            response.headers.setdefault("Content-Security-Policy", policy)
         return response
 
     return add_policy

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import unescape
@@ -314,8 +314,8 @@ def _lost(stripe: Browser) -> int:
 
 
 @contextmanager
-def running_demo(folder: Path, **more: str) -> Iterator[Demo]:
-    """Start the demo and wait until it says where to look. Afterwards it has ended.
+def running_demo(folder: Path, *, command: Sequence[str] = (str(MANAGE), "demo"), **more: str) -> Iterator[Demo]:
+    """Start the demo and wait until it says where to look. Afterwards it has ended. `command`: of another one.
 
     It is the one with a simulated Stripe, whatever account the shell has set, unless `more` of the environment says so.
     """
@@ -332,7 +332,7 @@ def running_demo(folder: Path, **more: str) -> Iterator[Demo]:
     }
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  (our own manage.py)
-            [sys.executable, str(MANAGE), "demo"], env=environment, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, *command], cwd=MANAGE.parent, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
         demo = Demo(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{stripe_port}", environment, process)
         try:

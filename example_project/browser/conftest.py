@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 
-from example_project.browser import chromium
+from example_project.browser.launch import PATIENCE, NoChromium, launched, sign_in
 from example_project.demo_check import Demo, running_demo
-
-PATIENCE = 30_000  # milliseconds: machines are slow at times
 
 Open = Callable[..., Page]
 
@@ -28,15 +25,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    path = chromium.find()
-    if path is None:
-        pytest.fail(chromium.HOW_TO_GET_ONE)
-    # Chromium's sandbox refuses to run for root, which one is in most containers.
-    arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=["--disable-dev-shm-usage", *arguments])
-        yield launched
-        launched.close()
+    try:
+        with launched() as browser:
+            yield browser
+    except NoChromium as error:
+        pytest.fail(str(error))
 
 
 @pytest.fixture
@@ -62,12 +55,6 @@ def open_site(browser: Browser, demo: Demo) -> Iterator[Open]:
     for context in contexts:
         context.close()
     assert complaints == []
-
-
-def sign_in(page: Page, user: str) -> None:
-    """From the page that asks who you are. Waits for the next one: what is done too early is done to this one."""
-    page.locator("main").get_by_role("button", name=f"Sign in as {user}").click()
-    expect(page.locator("nav [aria-current]")).to_have_text(user)
 
 
 def _complaints_of(message: ConsoleMessage) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from .conftest import Open, sign_in
+from .conftest import Open
+from .launch import sign_in
 
 GATES = {
     "/gates/request/": "{% if request.entitlements.premium_support %}",

@@ -59,10 +59,11 @@ class Command(BaseCommand):
                 self._make_database()
                 Thread(target=site.serve_forever, name="site", daemon=True).start()
                 self._fill()
-                if simulator is None:
-                    self._run_pending()
-                else:
-                    self._tell_stories(simulator)
+                if simulator is not None:  # nobody wants them in an account
+                    self._end_day(simulator)
+                    for _ in people.live():
+                        self._end_day(simulator)
+                self._run_pending()
                 self._announce(simulator)
                 while True:
                     time.sleep(CRON_SECONDS)
@@ -97,15 +98,9 @@ class Command(BaseCommand):
         except stripe.StripeError as error:
             raise CommandError(f"Stripe did not take what the demo needs: {error.user_message or error}") from error
 
-    def _tell_stories(self, simulator: StripeSimulator) -> None:
-        """In the simulated Stripe only: nobody wants them in an account."""
+    def _end_day(self, simulator: StripeSimulator) -> None:
+        """In the life of people whom the demo tells of. Each takes a moment."""
         simulator.wait_for_deliveries()
-        customers = people.buy_first_plans()
-        simulator.wait_for_deliveries()
-        self._run_pending()
-        people.change_their_minds(customers, simulator.wait_for_deliveries)
-        simulator.wait_for_deliveries()
-        self._run_pending()
 
     def _announce(self, simulator: StripeSimulator | None) -> None:
         if simulator is not None:

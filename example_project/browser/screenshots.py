@@ -1,0 +1,178 @@
+"""`make screenshots`: each page that this app has in Django admin, light and dark, wide and narrow.
+
+A demo with two weeks behind it is started, and pictures of its pages are left in a folder: that of the argument, or
+`.demo/screenshots`. With `--docs` those that the documentation shows are made anew in `docs/images`, and no others.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page
+
+from example_project.demo_check import Demo, StepFailed, running_demo
+
+from .launch import PATIENCE, NoChromium, launched, sign_in
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+IMAGES = ROOT / "docs" / "images"
+MOST_BYTES = 150_000  # of one that is committed
+ADMIN = "/admin/entitlements_app"
+CUSTOMERS = f"{ADMIN}/customer/"
+MODELS = (
+    *("activeentitlement", "customer", "entitlementchange", "entitlementoverride"),
+    *("feature", "product", "productfeature", "syncrun", "webhookevent"),
+)
+WIDTHS = {"wide": 1280, "narrow": 390}
+SCHEMES = ("light", "dark")
+
+Go = Callable[[Page], object]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A page, by the way that leads to it. `height`: of what is in the picture, if not all of it."""
+
+    name: str
+    go: Go
+    user: str = "admin"
+    height: int = 0
+
+
+def main() -> int:
+    parser = ArgumentParser(description="Make pictures of the pages in Django admin.")
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / ".demo" / "screenshots")
+    parser.add_argument("--docs", action="store_true", help="make those of the documentation anew")
+    options = parser.parse_args()
+    folder, began = IMAGES if options.docs else options.folder, time.monotonic()
+    try:
+        made = _take(folder, of_docs=options.docs)
+    except (StepFailed, NoChromium) as error:
+        sys.exit(str(error))
+    sys.stdout.write(f"{made} pictures in {folder}, in {time.monotonic() - began:.0f} s\n")
+    return 0
+
+
+def _take(folder: Path, *, of_docs: bool) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ("-m", "example_project.browser.fortnight")
+    with tempfile.TemporaryDirectory(prefix="entitlements-screenshots-") as name:
+        with running_demo(Path(name), command=command) as demo, launched() as browser:
+            if of_docs:
+                return _take_for_docs(demo, browser, folder)
+            return sum(_take_all(demo, browser, folder, width, scheme) for width in WIDTHS for scheme in SCHEMES)
+
+
+def _take_all(demo: Demo, browser: Browser, folder: Path, width: str, scheme: str) -> int:
+    page, user = _visit(demo, browser, width, scheme), ""
+    shots = [*_lists_and_rows(), *STORIES]
+    for shot in sorted(shots, key=lambda each: each.user):
+        if shot.user != user:
+            user = shot.user
+            page.goto("/sign-in/")
+            sign_in(page, user)
+        shot.go(page)
+        page.screenshot(path=folder / f"{shot.name}-{width}-{scheme}.png", full_page=True)
+    page.context.close()
+    return len(shots)
+
+
+def _take_for_docs(demo: Demo, browser: Browser, folder: Path) -> int:
+    """Raises StepFailed for one that is too big for a repository."""
+    page = _visit(demo, browser, "wide", "light")
+    sign_in(page, "admin")
+    for shot in FOR_DOCS:
+        shot.go(page)
+        path = folder / f"{shot.name}.png"
+        page.set_viewport_size({"width": WIDTHS["wide"], "height": shot.height})
+        page.screenshot(path=path)
+        if path.stat().st_size > MOST_BYTES:
+            raise StepFailed(
+                f"expected {path.name} to have at most {MOST_BYTES} bytes\n    seen     {path.stat().st_size}"
+            )
+    return len(FOR_DOCS)
+
+
+def _visit(demo: Demo, browser: Browser, width: str, scheme: str) -> Page:
+    context = browser.new_context(
+        base_url=demo.site,
+        color_scheme=scheme,
+        viewport={"width": WIDTHS[width], "height": 800},
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto("/sign-in/")
+    return page
+
+
+# The ways
+
+
+def _to(path: str) -> Go:
+    return lambda page: page.goto(path)
+
+
+def _to_first_row(model: str, query: str = "") -> Go:
+    def go(page: Page) -> None:
+        page.goto(f"{ADMIN}/{model}/{query}")
+        page.locator("#result_list tbody th a").first.click()
+
+    return go
+
+
+def _to_customer(name: str) -> Go:
+    return _to_first_row("customer", f"?q={name.lower().replace(' ', '.')}@example.com")
+
+
+def _to_explanation(who: str, key: str) -> Go:
+    return _to(f"{CUSTOMERS}explain/?who={who}&key={key}")
+
+
+def _confirm(page: Page) -> None:
+    _to_customer("Ada Lovelace")(page)
+    page.get_by_role("button", name="Confirm now").click()
+
+
+def _lists_and_rows() -> list[Shot]:
+    lists = [Shot(f"{model}-list", _to(f"{ADMIN}/{model}/")) for model in MODELS]
+    return [*lists, *(Shot(f"{model}-row", _to_first_row(model)) for model in MODELS)]
+
+
+STORIES = [
+    Shot("index", _to("/admin/")),
+    Shot("overview", _to(f"{ADMIN}/overview/")),
+    Shot("overview-support", _to(f"{ADMIN}/overview/"), user="support"),
+    Shot("customer-found", _to(f"{CUSTOMERS}?q=ada.lovelace@example.com")),
+    Shot("customer-not-found", _to(f"{CUSTOMERS}?q=nobody@example.com")),
+    Shot("customer-granted", _to_customer("Ada Lovelace")),
+    Shot("customer-denied", _to_customer("Katherine Johnson")),
+    Shot("customer-lost", _to_customer("Edsger Dijkstra")),
+    Shot("customer-unlinked", _to_customer("Margaret Hamilton")),
+    Shot("customer-confirmed", _confirm),
+    Shot("customer-support", _to_customer("Ada Lovelace"), user="support"),
+    Shot("explain-empty", _to(f"{CUSTOMERS}explain/")),
+    Shot("explain-yes", _to_explanation("ada", "premium_support")),
+    Shot("explain-no", _to_explanation("edsger", "premium_support")),
+    Shot("explain-denied", _to_explanation("katherine", "sso")),
+    Shot("explain-nobody", _to_explanation("nobody", "sso")),
+    Shot("override-add", _to(f"{ADMIN}/entitlementoverride/add/")),
+    Shot("inbox-failed", _to(f"{ADMIN}/webhookevent/?status__exact=failed")),
+    Shot("inbox-failed-row", _to_first_row("webhookevent", "?status__exact=failed")),
+]
+
+FOR_DOCS = [
+    Shot("admin-overview", _to(f"{ADMIN}/overview/"), height=900),
+    Shot("admin-customer", _to_customer("Katherine Johnson"), height=800),
+    Shot("admin-explain", _to_explanation("edsger", "premium_support"), height=700),
+]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
