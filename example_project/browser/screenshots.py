@@ -13,6 +13,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Browser, Page
 
@@ -22,6 +23,7 @@ from .launch import PATIENCE, NoChromium, launched, sign_in
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 IMAGES = ROOT / "docs" / "images"
+Scheme = Literal["light", "dark"]
 MOST_BYTES = 150_000  # of one that is committed
 ADMIN = "/admin/entitlements_app"
 CUSTOMERS = f"{ADMIN}/customer/"
@@ -30,7 +32,7 @@ MODELS = (
     *("feature", "product", "productfeature", "syncrun", "webhookevent"),
 )
 WIDTHS = {"wide": 1280, "narrow": 390}
-SCHEMES = ("light", "dark")
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
 Go = Callable[[Page], object]
 
@@ -62,14 +64,17 @@ def main() -> int:
 def _take(folder: Path, *, of_docs: bool) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     command = ("-m", "example_project.browser.fortnight")
-    with tempfile.TemporaryDirectory(prefix="entitlements-screenshots-") as name:
-        with running_demo(Path(name), command=command) as demo, launched() as browser:
-            if of_docs:
-                return _take_for_docs(demo, browser, folder)
-            return sum(_take_all(demo, browser, folder, width, scheme) for width in WIDTHS for scheme in SCHEMES)
+    with (
+        tempfile.TemporaryDirectory(prefix="entitlements-screenshots-") as name,
+        running_demo(Path(name), command=command) as demo,
+        launched() as browser,
+    ):
+        if of_docs:
+            return _take_for_docs(demo, browser, folder)
+        return sum(_take_all(demo, browser, folder, width, scheme) for width in WIDTHS for scheme in SCHEMES)
 
 
-def _take_all(demo: Demo, browser: Browser, folder: Path, width: str, scheme: str) -> int:
+def _take_all(demo: Demo, browser: Browser, folder: Path, width: str, scheme: Scheme) -> int:
     page, user = _visit(demo, browser, width, scheme), ""
     shots = [*_lists_and_rows(), *STORIES]
     for shot in sorted(shots, key=lambda each: each.user):
@@ -99,7 +104,7 @@ def _take_for_docs(demo: Demo, browser: Browser, folder: Path) -> int:
     return len(FOR_DOCS)
 
 
-def _visit(demo: Demo, browser: Browser, width: str, scheme: str) -> Page:
+def _visit(demo: Demo, browser: Browser, width: str, scheme: Scheme) -> Page:
     context = browser.new_context(
         base_url=demo.site,
         color_scheme=scheme,
