@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from .conftest import Open
-from .launch import sign_in
+from .launch import fits_and_can_be_read, sign_in
 
 GATES = {
     "/gates/request/": "{% if request.entitlements.premium_support %}",
@@ -26,7 +25,6 @@ GATES = {
     "/gates/code/": 'has_entitlement(request.user, "sso")',
 }
 FOR_ENTERPRISE = {"/exports/", "/reports/", "/gates/api-composed/", "/gates/code/"}
-LOOK = (Path(__file__).parent / "look.js").read_text()
 WAITING = ["/welcome/?plan=enterprise", "/welcome/?plan=enterprise&waiting_since=1"]
 PAGES = ["/", *GATES, "/reports/2025/", *WAITING]
 
@@ -139,13 +137,13 @@ def test_without_scripts_the_pages_renew_themselves(open_site: Open) -> None:
 @pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 360), ("dark", 1280)])
 def test_every_page_fits_and_can_be_read(open_site: Open, scheme: str, width: int) -> None:
     page = open_site("/sign-in/", color_scheme=scheme, viewport={"width": width, "height": 800})
-    _fits_and_can_be_read(page)
+    fits_and_can_be_read(page)
     for user in ("enterprise", "free"):
         page.goto("/sign-in/")
         sign_in(page, user)
         for path in PAGES:
             page.goto(path)
-            _fits_and_can_be_read(page)
+            fits_and_can_be_read(page)
 
 
 def test_the_keyboard_reaches_the_content(open_site: Open) -> None:
@@ -163,9 +161,3 @@ def _see(page: Page, state: str) -> None:
     """What the gate does, and what is said of it, are the same."""
     expect(page.locator(f".gate.{state}")).to_have_count(1)
     expect(page.locator(f"[data-verdict={state}]")).to_have_count(1)
-
-
-def _fits_and_can_be_read(page: Page) -> None:
-    overflow, faint = page.evaluate(LOOK)
-    assert overflow <= 0, f"{page.url} is {overflow} px too wide"
-    assert faint == [], page.url
