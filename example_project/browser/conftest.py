@@ -19,7 +19,8 @@ expect.set_options(timeout=PATIENCE)
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with running_demo(tmp_path_factory.mktemp("demo")) as running:
+    settings = {"DJANGO_SETTINGS_MODULE": "example_project.settings"}  # pytest's are those of the tests
+    with running_demo(tmp_path_factory.mktemp("demo"), **settings) as running:
         yield running
 
 
