@@ -9,19 +9,25 @@ from urllib.request import Request, urlopen
 from example_project.settings import PORT, STRIPE
 
 CONTROL_URL = f"{STRIPE.api_base}/_simulator/"
-WEBHOOK_URL = f"http://127.0.0.1:{PORT}/stripe/webhook/"
+SITE = f"http://127.0.0.1:{PORT}"
 SUMMARY = "entitlements.active_entitlement_summary.updated"
 
 
-def send_unreadable_event(customer_id: str) -> None:
+def send_unreadable_event(customer_id: str, *, site: str = SITE) -> None:
     """As from an endpoint with another API version: signed, and its summary is not what this app can read."""
     now = int(time.time())
     carried = {"object": "entitlements.active_entitlement_summary", "customer": customer_id, "livemode": False}
-    event = {"id": f"evt_unreadable{now}", "object": "event", "type": SUMMARY, "livemode": False, "created": now}
+    event = {
+        "id": f"evt_unreadable{time.time_ns()}",
+        "object": "event",
+        "type": SUMMARY,
+        "livemode": False,
+        "created": now,
+    }
     body = json.dumps(event | {"data": {"object": carried}}).encode()
     signed = hmac.new(STRIPE.webhook_secret.encode(), b"%d." % now + body, hashlib.sha256).hexdigest()
     headers = {"Content-Type": "application/json", "Stripe-Signature": f"t={now},v1={signed}"}
-    urlopen(Request(WEBHOOK_URL, data=body, headers=headers, method="POST"), timeout=5).close()
+    urlopen(Request(f"{site}/stripe/webhook/", data=body, headers=headers, method="POST"), timeout=5).close()
 
 
 def lose_next_summary() -> None:
