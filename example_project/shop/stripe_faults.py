@@ -27,7 +27,8 @@ def send_unreadable_event(customer_id: str, *, site: str = SITE) -> None:
     body = json.dumps(event | {"data": {"object": carried}}).encode()
     signed = hmac.new(STRIPE.webhook_secret.encode(), b"%d." % now + body, hashlib.sha256).hexdigest()
     headers = {"Content-Type": "application/json", "Stripe-Signature": f"t={now},v1={signed}"}
-    urlopen(Request(f"{site}/stripe/webhook/", data=body, headers=headers, method="POST"), timeout=5).close()
+    request = Request(f"{site}/stripe/webhook/", data=body, headers=headers, method="POST")  # noqa: S310  (this machine)
+    urlopen(request, timeout=5).close()  # noqa: S310
 
 
 def lose_next_summary() -> None:
