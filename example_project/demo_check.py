@@ -30,7 +30,7 @@ from urllib.request import BaseHandler, HTTPCookieProcessor, OpenerDirector, Pro
 from example_project.free_ports import free_port
 
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
-START_SECONDS = 30
+START_SECONDS = 90
 LOG_LINES = 30
 OF_AN_ACCOUNT = {"STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE"}
 PRO, ENTERPRISE = {"premium_support", "api_access"}, {"premium_support", "api_access", "advanced_reporting", "sso"}
