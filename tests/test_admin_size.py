@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -46,10 +47,77 @@ PAGES = {
         "q=inc&state=due",
         "q=inc&p=2&livemode__exact=0",
     ],
-    "activeentitlement": ["", "p=50"],
-    "entitlementchange": ["", "p=50"],
-    "webhookevent": ["", "p=50"],
+    "activeentitlement": [
+        "",
+        "p=50",
+        "feature__id__exact=1000001",
+        "feature__id__exact=1000001&p=50",
+        "feature__id__exact=1000002",
+        "feature__livemode__exact=0&p=3",
+        "feature__livemode__exact=1",
+        "q=sso&p=3",
+        "q=rare",
+        "q=o",
+        "q=cus_150",
+        "q=cus_150&feature__id__exact=1000001",
+        "q=cus_nobody",
+    ],
+    "entitlementchange": [
+        "",
+        "p=50",
+        "q=sso&p=50",
+        "q=rare",
+        "q=nothing",
+        "q=cus_150",
+        "q=cus_150&kind__exact=revoked",
+        "q=rare&kind__exact=revoked",
+        "q=sso&cause__exact=expiry",
+        "cause__exact=expiry",
+        "effective__exact=0",
+        "livemode__exact=1",
+        "delivery=waiting",
+        "delivery=parked",
+        "delivery=delivered",
+        "delivery=nobody",
+        "drift__exact=any",
+        "drift__exact=event_lost&livemode__exact=0",
+        "day=2020-01-01",
+        "day=2020-01-02",
+        "day=2020-01-02&kind__exact=revoked",
+    ],
+    "webhookevent": [
+        "",
+        "p=50",
+        "q=evt_150",
+        "q=evt_nothing",
+        "q=cus_150",
+        "q=cus_nobody&status__exact=ignored",
+        "status__exact=failed",
+        "status__exact=pending",
+        "status__exact=ignored",
+        "status__exact=processed&p=3",
+        "type=customer.deleted",
+        "type=customer.subscription.",
+        "type=other",
+        "livemode__exact=1",
+    ],
+    "entitlementoverride": ["", "state=over", "state=to_come&effect__exact=deny", "q=sso", "q=nothing"],
 }
+
+
+# The oldest entitlements are of another feature, the oldest changes are in every way unlike the others.
+_RARE = """
+    INSERT INTO entitlements_app_feature (id, stripe_id, account, livemode, lookup_key, name, active, metadata)
+    VALUES (1000002, 'feat_rare', '', false, 'rare', '', true, '{}');
+    UPDATE entitlements_app_activeentitlement SET feature_id = 1000002, lookup_key = 'rare'
+    WHERE id < (SELECT min(id) + 9 FROM entitlements_app_activeentitlement);
+    UPDATE entitlements_app_entitlementchange SET lookup_key = 'rare', kind = 'revoked', cause = 'expiry',
+        drift = 'event_lost', delivered_at = NULL, parked_at = now(), created_at = '2020-01-02 12:00+00'
+    WHERE id < (SELECT min(id) + 9 FROM entitlements_app_entitlementchange);
+    INSERT INTO entitlements_app_changecount (livemode, day, granted, revoked, first_change, last_change, counted_at)
+    SELECT false, '2020-01-02', 0, 9, min(id), min(id) + 8, now() FROM entitlements_app_entitlementchange;
+    UPDATE entitlements_app_webhookevent SET status = 'failed', type = 'customer.deleted'
+    WHERE id < (SELECT min(id) + 9 FROM entitlements_app_webhookevent)"""
 
 
 def test_no_page_reads_a_big_table_from_end_to_end(big_tables: None, admin_client: Client) -> None:
@@ -75,6 +143,8 @@ def too_much(sql: str) -> Iterator[tuple[str, int]]:
     steps = [(json.loads(told) if isinstance(told, str) else told)[0]["Plan"]]
     for step in steps:
         steps += step.get("Plans", [])
+        if re.search(r"\bid > \d{4}", step.get("Filter", "")):
+            continue  # the newest are most of these rows; of more of them the primary key finds them
         rows = (step["Actual Rows"] + step.get("Rows Removed by Filter", 0)) * step["Actual Loops"]
         if rows > READ and step["Node Type"] != "Bitmap Index Scan":  # of a word: places of rows, and none is read
             yield f"{step['Node Type']} {step.get('Index Name', step.get('Relation Name', ''))}", int(rows)
@@ -82,11 +152,12 @@ def too_much(sql: str) -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def big_tables(db: None) -> None:
-    Feature.objects.create(stripe_id="feat_sso", livemode=False, lookup_key="sso", name="SSO")
+    Feature.objects.create(pk=1_000_001, stripe_id="feat_sso", livemode=False, lookup_key="sso", name="SSO")
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")  # foreign keys are right, and not looked up
         for sql in (_CUSTOMERS, _ENTITLEMENTS, _EVENTS, _CHANGES):
             cursor.execute(sql, [MANY])
+        cursor.execute(_RARE)
         cursor.execute("SET session_replication_role = DEFAULT")
         cursor.execute("ANALYZE")
 

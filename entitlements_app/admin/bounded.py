@@ -56,7 +56,11 @@ class _IsAmong(Func):
     output_field = BooleanField()
 
     def __init__(self, rows: QuerySet[Any]) -> None:
-        super().__init__(F("pk"), Subquery(rows))
+        super().__init__(F("pk"), _Few(rows))
+
+
+class _Few(Subquery):
+    empty_result_set_value = NotImplemented  # if there can be none, there is nothing to ask, and no NULL to write
 
 
 def among_newest(rows: QuerySet[Any]) -> QuerySet[Any]:

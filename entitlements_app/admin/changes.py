@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -70,8 +71,7 @@ class EntitlementChangeAdmin(ListAdmin):
             "lookup_key",
             "change",
             "cause",
-            links.column("subscriber", _("subscriber")),
-            links.column("customer", _("customer")),
+            _whose(links),
             "delivery",
             "drift",
             "mode",
@@ -171,6 +171,18 @@ class EntitlementChangeAdmin(ListAdmin):
             return _("The subscriber was deleted: there is nobody left whose change it could be.")
         self.log_change(request, change, "Sent again.")
         return ""
+
+
+def _whose(links: Links) -> Any:
+    @admin.display(description=gettext_lazy("subscriber, customer"))
+    def whose(change: EntitlementChange) -> str:
+        """Whose answer it is about, and below at which customer."""
+        subscriber = links.to(change.subscriber)
+        if change.customer is None:
+            return subscriber
+        return format_html('{}<span class="ent-below">{}</span>', subscriber, links.to(change.customer))
+
+    return whose
 
 
 def _is_id(term: str) -> bool:

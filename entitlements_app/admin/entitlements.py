@@ -68,7 +68,7 @@ class FeatureFilter(admin.SimpleListFilter):
 
 def _named(feature: Feature) -> str:
     name = f"{feature.lookup_key}: {feature.name}" if feature.name else feature.lookup_key
-    return _("%(name)s (%(mode)s)") % {"name": name, "mode": get_mode(feature.livemode)}
+    return _("%(name)s (%(mode)s mode)") % {"name": name, "mode": get_mode(feature.livemode)}
 
 
 class FeatureModeFilter(Choice):

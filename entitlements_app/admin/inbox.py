@@ -129,7 +129,7 @@ class WebhookEventAdmin(ListAdmin):
 
     @admin.display(description=gettext_lazy("created by Stripe (UTC)"))
     def created_by_stripe(self, event: WebhookEvent) -> str:
-        return "" if event.created is None else _as_text(event.created)
+        return NOTHING if event.created is None else _as_text(event.created)
 
     @admin.display(description=gettext_lazy("payload"))
     def carried(self, event: WebhookEvent) -> str:

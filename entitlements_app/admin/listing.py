@@ -19,6 +19,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
@@ -57,6 +58,15 @@ class BoundedChangeList(ChangeList):
             rows = self.apply_select_related(at_most(self.queryset))
             self.queryset = rows.order_by(*self.queryset.query.order_by)
         super().get_results(request)
+
+    @property
+    def title(self) -> str:
+        """What the list shows, and not what to do with it."""
+        return str(capfirst(self.opts.verbose_name_plural))
+
+    @title.setter
+    def title(self, title: str) -> None:
+        pass
 
 
 class Button(NamedTuple):

@@ -20,7 +20,8 @@ MODES = (("1", gettext_lazy("live mode")), ("0", gettext_lazy("test mode")))
 
 
 def get_mode(livemode: bool) -> str:
-    return _("live mode") if livemode else _("test mode")
+    """For where it says that a mode is meant."""
+    return _("live") if livemode else _("test")
 
 
 def tag(word: str, tone: str = "") -> str:
