@@ -191,6 +191,19 @@ def test_the_numbers_are_those_of_the_status(site: None, staff: Client) -> None:
     assert shown["customers"].value == Customer.objects.count()
 
 
+def test_each_number_is_that_of_the_list_it_leads_to(site: None, staff: Client) -> None:
+    context = staff.get(URL).context
+    shown = {name: number for name, number in context["numbers"].items() if name not in ("calls", "untold")}
+    shown |= {f"{day['day']} {n.url}": n for day in context["days"]["rows"] for n in day["kinds"]}
+    shown |= {period: number for period, number, _ in context["drift"]}
+    shown |= {f"{period}, {cause}": number for period, _, causes in context["drift"] for cause, number in causes}
+    shown |= {row["lookup_key"]: row["customers"] for row in context["features"]["rows"]}
+    leading = {name: number for name, number in shown.items() if number.url}
+    assert leading.keys() > {"pending", "overdue", "failed", "marked", "due", "urgent", "undelivered", "parked", "sso"}
+    found = {name: staff.get(number.url).context["cl"].result_count for name, number in leading.items()}
+    assert found == {name: number.value for name, number in leading.items()}
+
+
 def test_problems_come_first_with_what_to_do(site: None, staff: Client) -> None:
     said = our_part(staff)
     assert "3 problems need a person" in said.split("ent-features")[0]

@@ -13,8 +13,8 @@ WIDTH: Final = 720
 HEIGHT: Final = 260
 TOP: Final = 12
 BOTTOM: Final = 36  # for the days
-LEFT: Final = 64  # for the numbers
-RIGHT: Final = 12
+LEFT: Final = 12
+RIGHT: Final = 64  # for the numbers: where the plot scrolls, it begins at its right end
 GAP: Final = 4  # between two days
 LINES: Final = 4  # about as many on the side with more
 LEAST: Final = 2.0  # what is there can be seen
@@ -58,7 +58,7 @@ class Plot:
     lines: list[Line]
     left: str = _text(LEFT)
     right: str = _text(WIDTH - RIGHT)
-    label_x: str = _text(LEFT - 8)
+    label_x: str = _text(WIDTH - RIGHT + 8)
     days_y: str = _text(HEIGHT - 14)
     view_box: str = f"0 0 {WIDTH} {HEIGHT}"
 
