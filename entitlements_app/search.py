@@ -17,7 +17,7 @@ from django.db.models.functions import Lower
 from .models import ID_LENGTH, Customer
 from .subscriber_search import find_subscribers
 
-MOST: Final = 1_000
+MOST: Final = 500
 _LONGEST: Final = 512  # that of an e-mail address
 
 

@@ -21,7 +21,7 @@ from django.db.models.functions import Lower, Upper
 
 from .subscribers import get_subscriber_model
 
-LOOKED_THROUGH: Final = 20_000
+LOOKED_THROUGH: Final = 10_000
 
 
 def find_subscribers(term: str, *, most: int, look_through: bool) -> list[Any]:
