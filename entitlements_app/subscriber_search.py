@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from django.contrib.auth.base_user import BaseUserManager
 from django.core.exceptions import MultipleObjectsReturned, ObjectDoesNotExist, ValidationError
 from django.db.models import (
     CharField,
@@ -91,10 +92,13 @@ def _by_indexed_case(rows: QuerySet[Any], term: str) -> Iterator[QuerySet[Any]]:
 
 
 def _by_natural_key(model: type[Model], term: str) -> list[Any]:
-    if not hasattr(model._default_manager, "get_by_natural_key"):
+    manager = model._default_manager
+    if not hasattr(manager, "get_by_natural_key"):
         return []
+    if type(manager).get_by_natural_key is BaseUserManager.get_by_natural_key:
+        return []  # the username, which is unique
     try:
-        return [model._default_manager.get_by_natural_key(term).pk]
+        return [manager.get_by_natural_key(term).pk]
     except (ObjectDoesNotExist, MultipleObjectsReturned, TypeError, ValueError, ValidationError):
         return []
 

@@ -22,6 +22,7 @@ PAGES = {
     "customer": [
         "",
         "p=50",
+        "o=1",
         "state=urgent",
         "state=marked",
         "state=due",

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -38,6 +38,11 @@ class CustomerList(ChangeList):
         rows: QuerySet[Customer] = super().get_queryset(request, *args, **kwargs)
         self.query = term
         return rows
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Customer]) -> list[Any]:
+        """That of the page: to sort a big table by another column is to read all of it."""
+        self.params.pop(ORDER_VAR, None)
+        return list(super().get_ordering(request, queryset))
 
     @property
     def subscriber_kind(self) -> Any:
