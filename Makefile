@@ -5,6 +5,7 @@
 # make soak        a whole site killed, program by program, while much happens; then a long search. Ten minutes
 # make bench       what a gate costs beside other ways to ask; BENCH="--quick" takes a minute
 #                  bench-intake, bench-batches, bench-fetch, bench-bytes: what news of Stripe cost
+#                  bench-admin: pages of the admin on five million entitlements, beside stock ones
 # make lint        format, lint, types, imports
 #
 # Needs Python 3.11 or newer: make demo PYTHON=python3.12
@@ -38,7 +39,7 @@ FIND_NEWEST = $$(versions=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
 	do $$python -c "$(IS_3_12)" 2>/dev/null && echo $$python && break; done)
 
 .PHONY: help demo demo-check browser browser-if-found example-test test set-ups newest-environment newest-test soak bench lint check-python \
-	bench-intake bench-batches bench-fetch bench-bytes
+	bench-intake bench-batches bench-fetch bench-bytes bench-admin
 .NOTPARALLEL:
 
 help:
@@ -114,7 +115,7 @@ soak: $(READY)
 bench: $(BENCHED)/ready
 	@$(BENCHED)/bin/python -m bench.gate $(BENCH)
 
-bench-intake bench-batches bench-fetch bench-bytes: bench-%: $(BENCHED)/ready
+bench-intake bench-batches bench-fetch bench-bytes bench-admin: bench-%: $(BENCHED)/ready
 	@$(BENCHED)/bin/python -m bench.$* $(BENCH)
 
 lint: $(READY)

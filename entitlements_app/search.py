@@ -45,9 +45,10 @@ def find(term: str) -> Found:
     named += _keys(_with_email(term)) if "@" in term else _by_words(term.split())
     subscribers = find_subscribers(term, most=MOST + 1, look_through=not named)
     theirs = _of(subscribers[:MOST])
-    alone = frozenset(subscribers[:MOST]).difference(theirs.values())
-    named = list(dict.fromkeys([*named, *theirs]))
-    return Found(frozenset(named[:MOST]), alone, is_cut=max(len(subscribers), len(named)) > MOST)
+    named = list(dict.fromkeys([*theirs, *named]))
+    if max(len(subscribers), len(named)) > MOST:
+        return Found(frozenset(named[:MOST]), is_cut=True)
+    return Found(frozenset(named), frozenset(subscribers).difference(theirs.values()))
 
 
 def _is_storable(term: str) -> bool:

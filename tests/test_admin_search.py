@@ -14,6 +14,7 @@ from django.utils import timezone
 from entitlements_app.linking import link
 from entitlements_app.models import Customer
 from entitlements_app.search import MOST, find
+from tests.delivery import deliver, summary
 from tests.rows import BY_ORGANISATION, make_subscriber
 
 pytestmark = pytest.mark.django_db
@@ -153,6 +154,19 @@ def test_a_page_takes_few_queries(
         link(make_subscriber(), f"cus_{number}")
     with django_assert_max_num_queries(12):
         assert support.get(LIST, query).status_code == 200
+
+
+def test_the_address_does_not_choose_another_order(ada: Customer, admin_client: Client) -> None:
+    rows = [row.pk for row in admin_client.get(LIST, {"o": "1"}).context["cl"].result_list]
+    assert rows == sorted(rows, reverse=True)
+
+
+def test_what_a_customer_holds_is_found_by_its_e_mail_address(ada: Customer, admin_client: Client) -> None:
+    deliver(summary("cus_acme", "sso"))
+    deliver(summary("cus_bob", "audit"))
+    for term, keys in {"ADA.OBrien@example.com": ["sso"], "nobody@example.com": []}.items():
+        listed = admin_client.get("/admin/entitlements_app/activeentitlement/", {"q": term}).context["cl"].result_list
+        assert [row.lookup_key for row in listed] == keys
 
 
 # Filters

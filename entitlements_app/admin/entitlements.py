@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from entitlements_app.models import ActiveEntitlement, Customer, Feature
+from entitlements_app.search import find
 
 from .csv_export import as_csv, streamed
 from .listing import Choice, ListAdmin
@@ -89,7 +90,7 @@ class ActiveEntitlementAdmin(ListAdmin):
     list_filter = (FeatureFilter, FeatureModeFilter)
     list_select_related = ("customer__subscriber", "feature")
     search_fields = ("lookup_key",)  # see get_search_results
-    search_help_text = gettext_lazy("A lookup key, or a customer: cus_…")
+    search_help_text = gettext_lazy("A lookup key, or a customer: cus_… or an e-mail address")
     linked = ("feature", "customer")
     fields = ("lookup_key", "feature", "customer", "mode", "created_at", "confirmed_at", "stripe_id")
 
@@ -114,6 +115,8 @@ class ActiveEntitlementAdmin(ListAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
+        if "@" in term:
+            return queryset.filter(customer_id__in=find(term).customers), False
         customers = _pks(Customer.objects.filter(stripe_id=term)) if term.startswith("cus_") else []
         if customers:
             return queryset.filter(customer_id__in=customers), False
