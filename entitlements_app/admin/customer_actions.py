@@ -168,7 +168,7 @@ class CustomerActions(CustomerPage):
         return self._done(request, customer, text % names, level=messages.ERROR, log=False)
 
     def _refused(self, request: HttpRequest, form: CustomerForm) -> HttpResponse:
-        return self.show(request, form.customer.pk, form=form, status=422)
+        return self.show(request, form.customer.pk, form=form)
 
 
 def _names(customer: Customer, subscriber: Model) -> dict[str, Any]:

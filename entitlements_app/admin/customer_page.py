@@ -45,9 +45,7 @@ class CustomerPage(ReadOnlyAdmin):
             raise PermissionDenied
         return self.show(request, object_id)
 
-    def show(
-        self, request: HttpRequest, object_id: Any, *, form: CustomerForm | None = None, status: int = 200
-    ) -> HttpResponse:
+    def show(self, request: HttpRequest, object_id: Any, *, form: CustomerForm | None = None) -> HttpResponse:
         """The page, in which this form takes the place of its kind and keeps what was typed."""
         try:
             facts = customer_facts.read(self.opts.pk.to_python(object_id))
@@ -70,7 +68,7 @@ class CustomerPage(ReadOnlyAdmin):
             **self._links(request, facts),
             **self._forms(request, facts, form),
         }
-        return TemplateResponse(request, self.change_form_template, context, status=status)
+        return TemplateResponse(request, self.change_form_template, context)
 
     def _links(self, request: HttpRequest, facts: CustomerFacts) -> dict[str, Any]:
         models = (EntitlementChange, EntitlementOverride, Feature, Product, WebhookEvent, SyncRun)
