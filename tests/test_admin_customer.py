@@ -421,9 +421,11 @@ def decide(client: Client, effect: str = "grant", **fields: Any) -> Any:
 
 def test_a_key_is_granted_and_denied_for_good(acme: Any, support: Client) -> None:
     FeatureFactory.create(lookup_key="sso")
-    assert f"“sso” is granted to {acme} for good: pilot" in text_of(decide(support))
+    assert f"“sso” is granted to {acme}. Is it entitled now? Yes: an override grants it" in text_of(decide(support))
     assert "sso" in get_entitlements(acme)
-    assert f"“sso” is denied to {acme} for good: abuse" in text_of(decide(support, "deny", reason="abuse"))
+    assert f"“sso” is denied to {acme}. Is it entitled now? No: an override denies it" in text_of(
+        decide(support, "deny", reason="abuse")
+    )
     assert "sso" not in get_entitlements(acme)
     granted, denied = EntitlementOverride.objects.order_by("pk")
     assert (granted.author.username, granted.reason, denied.reason) == ("staff-1", "pilot", "abuse")
@@ -442,7 +444,7 @@ def test_an_override_ends_at_a_moment_of_the_site_s_time_zone(
     acme: Any, support: Client, day: str, time: str, end: datetime
 ) -> None:
     FeatureFactory.create(lookup_key="sso")
-    decide(support, until_date=day, until_time=time)
+    decide(support, until_0=day, until_1=time)
     expected = timezone.make_aware(end) if django_settings.USE_TZ else end
     assert EntitlementOverride.objects.get().expires_at == expected
 
@@ -450,13 +452,13 @@ def test_an_override_ends_at_a_moment_of_the_site_s_time_zone(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"until_date": "2001-01-01"}, "This moment is over"),
-        ({"until_date": "0001-01-01"}, "This moment is over"),
-        ({"until_date": str(date.today()), "until_time": "00:00"}, "This moment is over"),
-        ({"until_date": "9999-12-31"}, "leave the date empty"),
-        ({"until_date": "tomorrow"}, "Enter a valid date."),
-        ({"until_date": "2099-01-01", "until_time": "noon"}, "Enter a valid time."),
-        ({"until_time": "12:00"}, "Name the day as well."),
+        ({"until_0": "2001-01-01"}, "This moment is over"),
+        ({"until_0": "0001-01-01"}, "This moment is over"),
+        ({"until_0": str(date.today()), "until_1": "00:00"}, "This moment is over"),
+        ({"until_0": "9999-12-31"}, "leave it empty"),
+        ({"until_0": "tomorrow"}, "Enter a valid date."),
+        ({"until_0": "2099-01-01", "until_1": "noon"}, "Enter a valid time."),
+        ({"until_1": "12:00"}, "Name the day as well."),
         ({"lookup_key": ""}, "This field is required."),
         ({"lookup_key": "x" * 256}, "at most 255 characters"),
         ({"lookup_key": "a\0b"}, "Null characters are not allowed."),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -14,15 +13,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from entitlements_app import linking, overrides
-from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted, StripeRefused, StripeUnavailable, UnknownFeature
-from entitlements_app.explanation_text import format_moment
-from entitlements_app.in_force import GRANT
-from entitlements_app.models import Customer, EntitlementOverride
+from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted, StripeRefused, StripeUnavailable
+from entitlements_app.models import Customer
 from entitlements_app.sync import Synced, sync_customer
 
 from .customer_facts import is_own
-from .customer_forms import CustomerForm, EndForm, LinkForm, OverrideForm, UnlinkForm
+from .customer_forms import CustomerDecisionForm, CustomerForm, EndForm, LinkForm, UnlinkForm
 from .customer_page import PERMISSIONS, CustomerPage
+from .decisions import what_was_decided
 
 
 class CustomerActions(CustomerPage):
@@ -103,29 +101,16 @@ class CustomerActions(CustomerPage):
 
     def override(self, request: HttpRequest, customer: Customer) -> HttpResponse:
         """Grant or deny a key to the customer's subscriber."""
-        form = OverrideForm(customer, request.POST)
+        form = CustomerDecisionForm(customer, request.POST)
         if not form.is_valid():
             return self._refused(request, form)
         if customer.subscriber is None:
             return self._failed(request, customer, _("The customer %s is linked to nobody: link it first."))
-        asked = form.cleaned_data
-        decide = overrides.grant if asked["effect"] == GRANT else overrides.deny
-        try:
-            made = decide(
-                customer.subscriber,
-                asked["lookup_key"],
-                until=form.until,
-                reason=asked["reason"],
-                by=cast(AbstractBaseUser, request.user),
-                force=asked["force"],
-            )
-        except UnknownFeature:
-            form.refuse_unknown_key()
+        made = form.decide(request, customer.subscriber)
+        if made is None:
             return self._refused(request, form)
-        except ValueError as error:  # the end was reached while the form was on its way
-            form.add_error("until_date", str(error))
-            return self._refused(request, form)
-        return self._done(request, customer, _what_was_decided(made, customer.subscriber))
+        self.log_change(request, customer, f"{made.effect} {made.lookup_key}: {made.reason}")
+        return self._done(request, customer, what_was_decided(made), log=False)
 
     def end(self, request: HttpRequest, customer: Customer) -> HttpResponse:
         """End all overrides of a key of the customer's subscriber."""
@@ -187,16 +172,3 @@ def _what_came_of_it(customer: Customer, synced: Synced) -> tuple[str, int]:
     keys = [*(f"+{key}" for key in sorted(synced.granted)), *(f"−{key}" for key in sorted(synced.revoked))]
     text = _("Stripe was asked about %(customer)s, and this has changed: %(keys)s.")
     return text % {"customer": customer, "keys": ", ".join(keys)}, messages.SUCCESS
-
-
-def _what_was_decided(made: EntitlementOverride, subscriber: Model) -> str:
-    names = {"key": made.lookup_key, "subscriber": subscriber, "reason": made.reason}
-    if made.expires_at is None:
-        text = _("“%(key)s” is granted to %(subscriber)s for good: %(reason)s")
-        if made.effect != GRANT:
-            text = _("“%(key)s” is denied to %(subscriber)s for good: %(reason)s")
-        return text % names
-    text = _("“%(key)s” is granted to %(subscriber)s until %(end)s: %(reason)s")
-    if made.effect != GRANT:
-        text = _("“%(key)s” is denied to %(subscriber)s until %(end)s: %(reason)s")
-    return text % {**names, "end": format_moment(made.expires_at)}

@@ -23,7 +23,8 @@ from entitlements_app.models import (
 
 from . import customer_facts
 from .customer_facts import CustomerFacts
-from .customer_forms import KNOWN_KEYS, CustomerForm, LinkForm, OverrideForm, UnlinkForm
+from .customer_forms import CustomerDecisionForm, CustomerForm, LinkForm, UnlinkForm
+from .decisions import KNOWN_KEYS
 from .links import list_of, page_of, seen_admin, stripe_dashboard
 from .read_only import ReadOnlyAdmin
 
@@ -93,7 +94,7 @@ class CustomerPage(ReadOnlyAdmin):
         if may["link"] and is_linked:
             forms["unlink_form"] = UnlinkForm(customer)
         if may["override"] and is_linked:
-            forms["override_form"] = OverrideForm(customer)
+            forms["override_form"] = CustomerDecisionForm(customer)
         for name, fresh in forms.items():
             if form is not None and type(fresh) is type(form):
                 forms[name] = form

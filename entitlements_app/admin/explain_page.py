@@ -21,7 +21,7 @@ from entitlements_app.subscribers import get_subscriber_model
 from entitlements_app.transactions import alias, primary
 from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find, get_name, get_ways
 
-from .customer_forms import KNOWN_KEYS
+from .decisions import KNOWN_KEYS
 from .links import list_of, page_of
 from .read_only import ReadOnlyAdmin
 

@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import AdminForm
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -17,17 +16,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from entitlements_app import overrides
-from entitlements_app.exceptions import UnknownFeature
-from entitlements_app.explain import explain, read_catalogue
+from entitlements_app.explain import read_catalogue
 from entitlements_app.models import EntitlementOverride
 from entitlements_app.subscribers import subscriber_key
 from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find_subscriber
 
+from .decisions import KNOWN_KEYS, Effect, answer_about, what_was_decided
 from .listing import AT_ONCE, Button, Choice, ListAdmin, Reach, is_filtered
-from .override_forms import KNOWN_KEYS, OverrideForm
+from .override_forms import OverrideForm
 from .words import Links, tag
-
-Effect = EntitlementOverride.Effect
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -138,9 +135,11 @@ class EntitlementOverrideAdmin(ListAdmin):
             raise PermissionDenied
         if request.method == "POST":
             form = OverrideForm(request.POST, site=self.admin_site, request=request)
-            if form.is_valid() and (made := _decided(request, form)):
+            if form.is_valid() and (
+                made := form.decide(request, form.cleaned_data["subscriber"], starts=form.cleaned_data["starts"])
+            ):
                 self.log_addition(request, made, f"{made.effect} {made.lookup_key}")
-                self.message_user(request, _what_was_decided(made), messages.SUCCESS)
+                self.message_user(request, what_was_decided(made), messages.SUCCESS)
                 return self._after_adding(request, made)
         else:
             form = OverrideForm(site=self.admin_site, request=request, initial=_prefilled(request))
@@ -188,7 +187,7 @@ class EntitlementOverrideAdmin(ListAdmin):
             self.message_user(request, _("It is over already."), messages.ERROR)
             return self.back(request, override)
         text = _("The override has ended. Is %(subscriber)s entitled to “%(key)s” now? %(reason)s")
-        self.message_user(request, text % _answer(override), messages.SUCCESS)
+        self.message_user(request, text % answer_about(override), messages.SUCCESS)
         is_left = EntitlementOverride.objects.filter(pk=override.pk).exists()
         return self.back(request, override if is_left else None)
 
@@ -226,36 +225,3 @@ def _subscriber(term: str) -> Model | None:
 def _prefilled(request: HttpRequest) -> dict[str, str]:
     """What a link to the form has filled in."""
     return {name: request.GET[name] for name in ("effect", "subscriber", "lookup_key", "reason") if name in request.GET}
-
-
-def _decided(request: HttpRequest, form: OverrideForm) -> EntitlementOverride | None:
-    """The new override; `None` if it was refused, and the form says why."""
-    asked = form.cleaned_data
-    decide = overrides.grant if asked["effect"] == Effect.GRANT else overrides.deny
-    try:
-        return decide(
-            asked["subscriber"],
-            asked["lookup_key"],
-            starts=asked["starts"],
-            until=asked["until"],
-            reason=asked["reason"],
-            by=cast(AbstractBaseUser, request.user),
-            force=asked["force"],
-        )
-    except UnknownFeature:
-        form.refuse_unknown_key()
-    except ValueError as error:  # the end was reached while the form was on its way
-        form.add_error(None, str(error))
-    return None
-
-
-def _what_was_decided(made: EntitlementOverride) -> str:
-    text = _("“%(key)s” is granted to %(subscriber)s. Is it entitled now? %(reason)s")
-    if made.effect == Effect.DENY:
-        text = _("“%(key)s” is denied to %(subscriber)s. Is it entitled now? %(reason)s")
-    return text % _answer(made)
-
-
-def _answer(override: EntitlementOverride) -> dict[str, Any]:
-    reason = explain(override.subscriber, override.lookup_key).reason
-    return {"subscriber": override.subscriber, "key": override.lookup_key, "reason": reason}
