@@ -1,6 +1,7 @@
 # make demo        the example project with a simulated Stripe; PORT=8001 make demo takes other ports
 # make demo-check  the same story without a person
 # make browser     the same in a Chromium, clicked through
+# make screenshots pictures of the pages in Django admin, in .demo/screenshots; DOCS=1 makes those in docs/images anew
 # make test        all tests, on SQLite, PostgreSQL and the newest Django; ARGS="-k webhook" is passed on to pytest
 # make soak        a whole site killed, program by program, while much happens; then a long search. Ten minutes
 # make bench       what a gate costs beside other ways to ask; BENCH="--quick" takes a minute
@@ -38,8 +39,8 @@ FIND_NEWEST = $$(versions=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
 	for python in $${NEWEST_PYTHON:-python3.13 python3.12 $$versions/3.13*/bin/python $$versions/3.12*/bin/python python3.14}; \
 	do $$python -c "$(IS_3_12)" 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo demo-check browser browser-if-found example-test test set-ups newest-environment newest-test soak bench lint check-python \
-	bench-intake bench-batches bench-fetch bench-bytes bench-admin
+.PHONY: help demo demo-check browser browser-if-found screenshots example-test test set-ups newest-environment newest-test soak \
+	bench bench-intake bench-batches bench-fetch bench-bytes bench-admin lint check-python
 .NOTPARALLEL:
 
 help:
@@ -56,6 +57,9 @@ browser: $(READY)
 	@$(BIN)/python -m example_project.browser.chromium >/dev/null
 	@echo "== The demo, in a browser =="
 	@$(BIN)/pytest -q example_project/browser
+
+screenshots: $(READY)
+	@$(BIN)/python -m example_project.browser.screenshots $(if $(DOCS),--docs)
 
 browser-if-found: $(READY)
 	@if $(BIN)/python -m example_project.browser.chromium >/dev/null 2>&1; \

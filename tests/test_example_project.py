@@ -195,7 +195,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_make_alone_lists_the_targets():
     targets = [line.split()[1] for line in make().stdout.splitlines() if line.startswith("make ")]
 
-    assert targets == ["demo", "demo-check", "browser", "test", "soak", "bench", "lint"]
+    assert targets == ["demo", "demo-check", "browser", "screenshots", "test", "soak", "bench", "lint"]
 
 
 @needs_make

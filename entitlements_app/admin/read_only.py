@@ -32,6 +32,7 @@ Action = Callable[[HttpRequest, Any], HttpResponse]
 class ReadOnlyAdmin(_ModelAdmin):
     paginator = BoundedPaginator
     list_per_page = 50
+    empty_value_display = "–"
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each is a count of its own
     sortable_by = ()  # by a column that has no index, a big table would be sorted whole
