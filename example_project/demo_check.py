@@ -36,6 +36,7 @@ OF_AN_ACCOUNT = {"STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE"}
 PRO, ENTERPRISE = {"premium_support", "api_access"}, {"premium_support", "api_access", "advanced_reporting", "sso"}
 GATES_OF_PRO = {"request", "block", "filter", "jinja", "support", "tokens", "permission", "api"}
 GATES = GATES_OF_PRO | {"exports", "reports", "api-composed", "code"}
+ADMIN = "/admin/entitlements_app"
 SUMMARY = "entitlements.active_entitlement_summary.updated"
 
 
@@ -244,8 +245,7 @@ def story(demo: Demo, steps: Steps) -> None:
     steps.see(
         "enterprise signs in, untouched by all this, and holds", lambda: _held_by(browser, "enterprise"), ENTERPRISE
     )
-    _sign_in(browser, "admin")
-    steps.see("admin opens the inbox in Django admin", status("/admin/entitlements_app/webhookevent/"), 200)
+    _admin_story(demo, browser, stripe, steps)
     steps.see("Ctrl-C ends the site and the simulated Stripe, with exit status", demo.stop, 0)
 
 
@@ -255,6 +255,26 @@ def _sign_in(browser: Browser, user: str) -> Page:
 
 def _held_by(browser: Browser, user: str) -> set[str]:
     return set(_sign_in(browser, user).marks("held"))
+
+
+def _explained(browser: Browser) -> str:
+    page = browser.get(f"{ADMIN}/customer/explain/?who=free&key=sso")
+    return "".join(map(unescape, re.findall(r'class="ent-verdict[^"]*">([^<]*)<', page.text)))
+
+
+def _page_of_customer(browser: Browser, user: str) -> str:
+    found = re.findall(
+        r'href="(/admin/entitlements_app/customer/\d+/change/)', browser.get(f"{ADMIN}/customer/?q={user}").text
+    )
+    if len(set(found)) != 1:
+        raise StepFailed(f"expected the search for {user} to find one customer\n    seen     {len(set(found))}")
+    return found[0]
+
+
+def _gained(page: Page) -> set[str]:
+    """What the message says."""
+    told = "".join(re.findall(r'<li class="success">(.*?)</li>', page.text))
+    return set(re.findall(r"\+(\w+)", told))
 
 
 def _plans_named(page: Page) -> list[str]:
