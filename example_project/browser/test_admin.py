@@ -15,6 +15,8 @@ import stripe
 from playwright.sync_api import Page, expect
 
 from example_project.demo_check import Browser, Demo
+from example_project.shop.catalogue import find_prices
+from example_project.shop.plans import PRO
 from example_project.shop.stripe_faults import send_unreadable_event
 
 from .conftest import Open
@@ -120,7 +122,7 @@ def test_who_has_a_feature_arrives_as_a_file(open_site: Open, tmp_path: Path) ->
 def test_the_overview_s_numbers_lead_to_their_rows(open_site: Open) -> None:
     page = _open_admin(open_site)
     page.get_by_role("link", name="Overview", exact=True).first.click()
-    expect(page.locator(f"{OURS} svg")).to_be_visible()
+    expect(page.get_by_role("img", name="Grants and revocations per day")).to_be_visible()
     for address in {link.get_attribute("href") or "" for link in page.locator(f"{OURS} a").all()}:
         page.goto(address)
         expect(page.locator(OURS)).to_be_visible()
@@ -191,7 +193,7 @@ def _buy_without_a_webhook(demo: Demo, email: str) -> str:
     """Pro, for the customer of that address. Returns the id of the subscription."""
     client, control = _stripe(demo), Browser(demo.stripe)
     customer = client.v1.customers.list({"email": email}).data[0]
-    price = client.v1.prices.list({"lookup_keys": ["entitlements_demo_pro"]}).data[0]
+    price = find_prices(client)[PRO.price_lookup_key]
     control.post("/_simulator/faults", json.dumps({"drop_webhooks": 9}).encode())
     subscription = client.v1.subscriptions.create({"customer": customer.id, "items": [{"price": price.id}]})
     control.post("/_simulator/wait", b'{"timeout": 10}')
