@@ -245,7 +245,24 @@ def story(demo: Demo, steps: Steps) -> None:
     steps.see(
         "enterprise signs in, untouched by all this, and holds", lambda: _held_by(browser, "enterprise"), ENTERPRISE
     )
-    _admin_story(demo, browser, stripe, steps)
+    _sign_in(browser, "free")
+    browser.submit("/", "/lose-webhook/")
+    choose("enterprise")
+    steps.see("free goes to Enterprise, and the webhook is lost", lambda: _lost(stripe), 3, wait=True)
+    _sign_in(browser, "admin")
+    steps.see("admin opens the inbox in Django admin", status(f"{ADMIN}/webhookevent/"), 200)
+    steps.see("and the overview", status(f"{ADMIN}/overview/"), 200)
+    steps.see(
+        "why free has no sso, the admin says in the words of the command",
+        lambda: _explained(browser),
+        demo.command("entitlements_explain", "free", "sso").splitlines()[0],
+    )
+    customer = _page_of_customer(browser, "free")
+    page = browser.submit(customer, f"{customer.removesuffix('change/')}confirm/")
+    steps.see(
+        "admin confirms the customer of free, and reads what free gained", lambda: _gained(page), ENTERPRISE - PRO
+    )
+    steps.see("free signs in, and holds", lambda: _held_by(browser, "free"), ENTERPRISE)
     steps.see("Ctrl-C ends the site and the simulated Stripe, with exit status", demo.stop, 0)
 
 
@@ -263,7 +280,7 @@ def _explained(browser: Browser) -> str:
 
 
 def _page_of_customer(browser: Browser, user: str) -> str:
-    found = re.findall(
+    found: list[str] = re.findall(
         r'href="(/admin/entitlements_app/customer/\d+/change/)', browser.get(f"{ADMIN}/customer/?q={user}").text
     )
     if len(set(found)) != 1:
