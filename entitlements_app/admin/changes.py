@@ -8,7 +8,6 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
-from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -28,7 +27,7 @@ from .change_filters import (
 )
 from .listing import AT_ONCE, Button, ListAdmin, ModeFilter, Reach, is_filtered
 from .subscriber_keys import as_key, is_key
-from .words import NOTHING, Links, block, get_mode, tag
+from .words import NOTHING, Links, below, block, get_mode, tag
 
 _TONES = {Delivery.DELIVERED: "ent-good", Delivery.PARKED: "ent-bad", Delivery.WAITING: "ent-warn"}
 
@@ -69,8 +68,7 @@ class EntitlementChangeAdmin(ListAdmin):
         return [
             "created_at",
             "lookup_key",
-            "change",
-            "cause",
+            "change_and_cause",
             _whose(links),
             "delivery",
             "drift",
@@ -106,6 +104,10 @@ class EntitlementChangeAdmin(ListAdmin):
     @admin.display(description=gettext_lazy("change"))
     def change(self, change: EntitlementChange) -> str:
         return tag(change.get_kind_display(), "ent-good" if change.kind == EntitlementChange.Kind.GRANTED else "")
+
+    @admin.display(description=gettext_lazy("change, cause"))
+    def change_and_cause(self, change: EntitlementChange) -> str:
+        return below(self.change(change), change.get_cause_display())
 
     @admin.display(description=gettext_lazy("mode"))
     def mode(self, change: EntitlementChange) -> str:
@@ -180,7 +182,7 @@ def _whose(links: Links) -> Any:
         subscriber = links.to(change.subscriber)
         if change.customer is None:
             return subscriber
-        return format_html('{}<span class="ent-below">{}</span>', subscriber, links.to(change.customer))
+        return below(subscriber, links.to(change.customer))
 
     return whose
 

@@ -20,7 +20,7 @@ from entitlements_app.search import find
 
 from .csv_export import as_csv, streamed
 from .listing import Choice, ListAdmin
-from .words import MODES, Links, get_mode
+from .words import MODES, Links, below, get_mode
 
 MOST_FEATURES = 2000  # in the filter: who has more of them searches
 
@@ -98,8 +98,7 @@ class ActiveEntitlementAdmin(ListAdmin):
         links = Links(self.admin_site, request)
         return [
             "lookup_key",
-            links.column("customer", _("customer")),
-            _subscriber_column(links),
+            _whose(links),
             "mode",
             "created_at",
             "confirmed_at",
@@ -147,12 +146,13 @@ class ActiveEntitlementAdmin(ListAdmin):
         return streamed(request, as_csv(rows, COLUMNS, _cells), name=f"active-entitlements-{today:%Y-%m-%d}.csv")
 
 
-def _subscriber_column(links: Links) -> Any:
-    @admin.display(description=gettext_lazy("subscriber"))
-    def subscriber(entitlement: ActiveEntitlement) -> str:
-        return links.to(entitlement.customer.subscriber)
+def _whose(links: Links) -> Any:
+    @admin.display(description=gettext_lazy("customer, subscriber"))
+    def whose(entitlement: ActiveEntitlement) -> str:
+        customer = entitlement.customer
+        return below(links.to(customer), links.to(customer.subscriber))
 
-    return subscriber
+    return whose
 
 
 def _cells(entitlement: ActiveEntitlement) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from entitlements_app.models import Customer, WebhookEvent
 from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUBSCRIPTION_PREFIX, SUMMARY_UPDATED
 
 from .listing import AT_ONCE, Button, Choice, ListAdmin, ModeFilter, Reach, is_filtered
-from .words import NOTHING, Links, block, get_mode, tag
+from .words import NOTHING, Links, below, block, get_mode, tag
 
 Status = WebhookEvent.Status
 
@@ -59,7 +59,7 @@ class TypeFilter(admin.SimpleListFilter):
 
 @admin.register(WebhookEvent)
 class WebhookEventAdmin(ListAdmin):
-    list_display = ("received_at", "state", "type", "customer_stripe_id", "problem", "created_by_stripe", "mode")
+    list_display = ("received_at", "state", "type_and_customer", "problem", "created_by_stripe", "mode")
     list_filter = (StatusFilter, TypeFilter, ModeFilter)
     search_fields = ("stripe_id",)  # see get_search_results
     search_help_text = gettext_lazy("The whole ID of an event (evt_…) or of a customer (cus_…)")
@@ -108,6 +108,10 @@ class WebhookEventAdmin(ListAdmin):
     @admin.display(description=gettext_lazy("status"))
     def state(self, event: WebhookEvent) -> str:
         return tag(event.get_status_display(), _TONES.get(Status(event.status), ""))
+
+    @admin.display(description=gettext_lazy("type, customer"))
+    def type_and_customer(self, event: WebhookEvent) -> str:
+        return below(event.type, event.customer_stripe_id or NOTHING)
 
     @admin.display(description=gettext_lazy("what that means"))
     def meaning(self, event: WebhookEvent) -> str:

@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from entitlements_app import overrides
 from entitlements_app.explain import read_catalogue
+from entitlements_app.explanation_text import format_moment
 from entitlements_app.models import EntitlementOverride
 from entitlements_app.subscribers import subscriber_key
 from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find_subscriber
@@ -24,7 +25,7 @@ from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find_subscr
 from .decisions import KNOWN_KEYS, Effect, answer_about, what_was_decided
 from .listing import AT_ONCE, Button, Choice, ListAdmin, Reach, is_filtered
 from .override_forms import OverrideForm
-from .words import Links, tag
+from .words import NOTHING, Links, below, tag
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -108,7 +109,7 @@ class EntitlementOverrideAdmin(ListAdmin):
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         subscriber = Links(self.admin_site, request).column("subscriber", _("subscriber"))
-        return ["lookup_key", "effect_word", "state", subscriber, "starts_at", "expires_at", "author", "short_reason"]
+        return ["lookup_key", "effect_word", "state", subscriber, "period", "reason_and_author"]
 
     @admin.display(description=gettext_lazy("effect"))
     def effect_word(self, override: EntitlementOverride) -> str:
@@ -121,9 +122,15 @@ class EntitlementOverrideAdmin(ListAdmin):
             return tag(_("in force"), "ent-good")
         return tag(_("to come"), "ent-warn") if override.starts_at > now else tag(_("over"))
 
-    @admin.display(description=gettext_lazy("reason"))
-    def short_reason(self, override: EntitlementOverride) -> str:
-        return Truncator(override.reason).chars(80)
+    @admin.display(description=gettext_lazy("from, until"))
+    def period(self, override: EntitlementOverride) -> str:
+        end = override.expires_at
+        until = _("for good") if end is None else _("until %(end)s") % {"end": format_moment(end)}
+        return below(format_moment(override.starts_at), until)
+
+    @admin.display(description=gettext_lazy("reason, author"))
+    def reason_and_author(self, override: EntitlementOverride) -> str:
+        return below(Truncator(override.reason).chars(80) or NOTHING, override.author or NOTHING)
 
     # Grant and deny
 

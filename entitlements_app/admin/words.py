@@ -29,6 +29,11 @@ def tag(word: str, tone: str = "") -> str:
     return format_html('<span class="ent-tag {}">{}</span>', tone, word)
 
 
+def below(first: object, second: object) -> str:
+    """Two things in one column, the second in small letters."""
+    return format_html('{}<span class="ent-below">{}</span>', first, second)
+
+
 def block(text: str) -> str:
     """A text of several lines, as it is."""
     return format_html('<pre class="ent-block">{}</pre>', text) if text else NOTHING
