@@ -127,6 +127,7 @@ def test_a_run_with_nothing_to_do_says_so(shop: Shop) -> None:
         "Events API: 0 found that had not come, 1 call(s).\n"
         "Catalogue: 4 features, 3 products, 13 changes, 6 calls.\n"
         "Fetches: 0 answered, 0 of them changed something, 0 failed.\n"
+        "Counted for the overview: 4 feature(s), changes of 30 day(s).\n"
     )
     assert "\nEvents API: not due.\nCatalogue: not due.\n" in run("entitlements_run")
 

@@ -110,6 +110,13 @@ def test_modes_are_counted_together_and_told_apart(settings: Any) -> None:
     assert (counts.by_day(False)[0][-1].granted, counts.by_day(True)[0][-1].granted) == (1, 2)
 
 
+def test_features_of_connected_accounts_are_not_the_site_s_own() -> None:
+    CustomerFactory(keys=["sso"], account="acct_other")
+    count()
+    assert customers() == {}
+    assert FeatureCount.objects.get().of_customers == 1
+
+
 def test_a_feature_that_is_new_since_the_count_has_none_yet() -> None:
     deliver(summary("cus_acme", "sso"))
     count()

@@ -250,6 +250,11 @@ def with_a_failing_catalogue() -> None:
     ran(Kind.CATALOG, error="Stripe answered HTTP 500")
 
 
+def with_a_failing_count() -> None:
+    ran(Kind.COUNT, ago=49 * HOURS)
+    ran(Kind.COUNT, error="DatabaseError: disk full")
+
+
 @pytest.mark.parametrize(
     ("go_wrong", "code", "remedy"),
     [
@@ -264,6 +269,7 @@ def with_a_failing_catalogue() -> None:
         (with_a_failing_poll, "poll_fails", "Stripe answered HTTP 500."),
         (with_a_refused_key, "calls_stopped", "entitlements_run --resume"),
         (with_a_failing_catalogue, "catalog_fails", "Stripe answered HTTP 500."),
+        (with_a_failing_count, "count_fails", "disk full."),
     ],
 )
 def test_what_needs_a_person_is_said_with_what_to_do(

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from entitlements_app import dispatch, schedule, tasks
 from entitlements_app.inbox import process_due
 from entitlements_app.linking import link
-from entitlements_app.models import EntitlementChange, Feature, WebhookEvent
+from entitlements_app.models import EntitlementChange, Feature, SyncRun, WebhookEvent
 from entitlements_app.overrides import grant
 from tests.celery_app import app
 from tests.delivery import deliver, store_only, summary
@@ -43,6 +43,12 @@ def test_each_entry_of_beat_is_a_task_with_a_rhythm_and_an_end() -> None:
 def test_the_schedule_can_be_imported_by_settings() -> None:
     code = "import sys, entitlements_app.schedule; sys.exit('celery' in sys.modules or 'django' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_worker_counts_for_the_overview_once_an_hour() -> None:
+    for _ in range(2):
+        tasks.count_for_overview()
+    assert SyncRun.objects.filter(kind="count", error="", finished_at__isnull=False).count() == 1
 
 
 # --- with task_always_eager, as in a site's own tests
