@@ -46,6 +46,7 @@ PAGES = {
         "q=nobody",
         "q=nobody+inc",
         "q=inc&state=due",
+        "q=nobody&state=due",
         "q=inc&p=2&livemode__exact=0",
     ],
     "activeentitlement": [
