@@ -14,6 +14,7 @@ from django.utils import timezone
 from entitlements_app.linking import link
 from entitlements_app.models import Customer
 from entitlements_app.search import MOST, find
+from entitlements_app.subscriber_search import LOOKED_THROUGH
 from tests.delivery import deliver, summary
 from tests.rows import BY_ORGANISATION, make_subscriber
 
@@ -82,6 +83,34 @@ def test_a_customer_is_found_by_its_subscriber(ada: Customer) -> None:
 def test_a_customer_is_found_by_the_e_mail_of_its_user(ada: Customer) -> None:
     User.objects.filter(pk=ada.subscriber.pk).update(email="Ada@work.example")
     assert found("ada@Work.example") == {"cus_acme"}
+
+
+@pytest.mark.postgresql
+def test_what_has_no_index_is_found_in_a_big_table_once_it_has_one(db: None) -> None:
+    table, column, term, many = _ORGANISATIONS if BY_ORGANISATION else _USERS
+    with connection.cursor() as cursor:
+        cursor.execute(many, [LOOKED_THROUGH + 1])
+        assert find(term).without_customer == frozenset()
+        cursor.execute(f"CREATE INDEX ON {table} (UPPER({column}))")
+    assert len(find(term).without_customer) == 1
+
+
+_ORGANISATIONS = (
+    "testapp_organisation",
+    "name",
+    "Firm-1",
+    """
+    INSERT INTO testapp_organisation (id, name) SELECT gen_random_uuid(), 'firm-' || n FROM generate_series(0, %s) n""",
+)
+_USERS = (
+    "auth_user",
+    "email",
+    "Firm-1@example.com",
+    """
+    INSERT INTO auth_user (username, first_name, last_name, email, password, is_superuser, is_staff, is_active,
+        date_joined)
+    SELECT n, '', '', 'firm-' || n || '@example.com', '', false, false, true, now() FROM generate_series(0, %s) n""",
+)
 
 
 STRANGE = [
