@@ -22,8 +22,8 @@ class Command(BaseCommand):
     help = (
         "One pass of what is due: webhook events that still wait, changes that receivers of signals have still to be "
         "told of, starts and ends of overrides, events that no webhook brought (every ten minutes), the catalogue "
-        "(once a day), then fetches from Stripe, once an hour the numbers of the overview in Django admin, and once a day "
-        "what can be forgotten. For cron, every minute. "
+        "(once a day), then fetches from Stripe, once an hour the numbers of the overview in Django admin, and once a "
+        "day what can be forgotten. For cron, every minute. "
         f"Ends when nothing is due, or after about {RUN_SECONDS} seconds. Runs may overlap. Silent with --verbosity 0, "
         "but for problems. Exits with 1 while Stripe refuses the API key."
     )
