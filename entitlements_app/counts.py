@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.models import Count, F, Max, Min, Q, QuerySet
 from django.utils import timezone
 
@@ -36,11 +36,12 @@ _NUMBERS = ("granted", "revoked", "first_change", "last_change")
 
 @dataclass(frozen=True)
 class CountReport:
-    """What was counted. `finished`: the time was enough."""
+    """What was counted. `finished`: the time was enough. `problem`: what the database would not do."""
 
-    features: int
-    days: int
-    finished: bool
+    features: int = 0
+    days: int = 0
+    finished: bool = False
+    problem: str = ""
 
     def as_line(self) -> str:
         line = f"Counted for the overview: {self.features} feature(s), changes of {self.days} day(s)."
@@ -73,7 +74,10 @@ def by_day(livemode: bool) -> tuple[list[Day], datetime | None]:
 
 
 def count_if_due(*, deadline: float) -> CountReport | None:
-    """Count anew, once an hour, and go on in a minute if the time was too short; `None` if it is not due."""
+    """Count anew, once an hour, and go on in a minute if the time was too short; `None` if it is not due.
+
+    An error of the database stands in the run and the report: nothing but a page is worse for want of a count.
+    """
     run = runs.start_if_due(Kind.COUNT, every=EVERY)
     if run is None:
         return None
@@ -81,8 +85,11 @@ def count_if_due(*, deadline: float) -> CountReport | None:
         features = _count_features()
         days, finished = _count_days(deadline)
     except Exception as error:  # of whatever kind: the run has ended
-        runs.finish(run, error=f"{type(error).__name__}: {error}")
-        raise
+        problem = f"{type(error).__name__}: {error}"
+        runs.finish(run, error=problem)
+        if not isinstance(error, DatabaseError):
+            raise
+        return CountReport(problem=problem)
     runs.count(run, done=features + days)
     runs.finish(run, error="" if finished else "The time was over before all was counted; it goes on.")
     return CountReport(features, days, finished)

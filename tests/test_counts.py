@@ -21,7 +21,7 @@ from entitlements_app.models import ChangeCount, EntitlementChange, Feature, Fea
 from entitlements_app.overrides import clear, grant
 from entitlements_app.testing.factories import CustomerFactory, FeatureFactory
 from tests.delivery import customer_deleted, deliver, summary
-from tests.rows import make_subscriber
+from tests.rows import broken_processing, make_subscriber
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -243,6 +243,14 @@ def test_what_there_was_no_time_for_is_counted_by_the_next_pass(clock: Any) -> N
     clock.move_to(NOON + timedelta(minutes=2))
     assert count_if_due(deadline=time.monotonic() + 30) == CountReport(0, 30, finished=True)
     assert days()[date(2026, 6, 1)] == (1, 0)
+
+
+def test_a_count_that_fails_stands_in_its_run_and_stops_nothing_else() -> None:
+    with broken_processing():
+        said, warned = StringIO(), StringIO()
+        call_command("entitlements_run", stdout=said, stderr=warned)
+    assert "Nothing was counted for the overview. " in warned.getvalue()
+    assert SyncRun.objects.get(kind="count").error.startswith(("OperationalError: ", "ProgrammingError: "))
 
 
 def test_a_count_whose_process_was_killed_is_made_again(clock: Any) -> None:

@@ -270,7 +270,7 @@ def test_a_run_forgets_once_a_day_also_without_a_key(acme: Any) -> None:
     (done,) = SyncRun.objects.filter(kind="purge")
     assert (done.done, done.error) == (1, "")
     SyncRun.objects.update(finished_at=F("finished_at") - DAY)
-    assert run().endswith("Purged: 1 payload(s), 0 event(s), 0 change(s), 0 run(s).\n")
+    assert "Purged: 1 payload(s), 0 event(s), 0 change(s), 0 run(s).\n" in run()
 
 
 def test_a_run_forgets_while_stripe_refuses_the_key(shop: Shop, acme: Any) -> None:

@@ -22,8 +22,8 @@ class Command(BaseCommand):
     help = (
         "One pass of what is due: webhook events that still wait, changes that receivers of signals have still to be "
         "told of, starts and ends of overrides, events that no webhook brought (every ten minutes), the catalogue "
-        "(once a day), then fetches from Stripe, once an hour the numbers of the overview in Django admin, and once a "
-        "day what can be forgotten. For cron, every minute. "
+        "(once a day), then fetches from Stripe, once a day what can be forgotten, and once an hour the numbers of the "
+        "overview in Django admin. For cron, every minute. "
         f"Ends when nothing is due, or after about {RUN_SECONDS} seconds. Runs may overlap. Silent with --verbosity 0, "
         "but for problems. Exits with 1 while Stripe refuses the API key."
     )
@@ -40,8 +40,8 @@ class Command(BaseCommand):
                 self.stdout.write("Calls to Stripe were not stopped.")
             self._work_here()
             stopped = self._ask_stripe()
-            self._count()
             self._purge()
+            self._count()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         if stopped:
@@ -86,15 +86,17 @@ class Command(BaseCommand):
         if catalog and catalog.problem:
             self._warn(f"The catalogue was not read. {catalog.problem}")
 
-    def _count(self) -> None:
-        counted = counts.count_if_due(deadline=max(self._deadline, time.monotonic() + COUNT_SECONDS))
-        if counted:
-            self._say(counted.as_line())
-
     def _purge(self) -> None:
         purged = purge.purge_if_due(deadline=max(self._deadline, time.monotonic() + PURGE_SECONDS))
         if purged and purged.total:
             self._say(purged.as_line())
+
+    def _count(self) -> None:
+        counted = counts.count_if_due(deadline=max(self._deadline, time.monotonic() + COUNT_SECONDS))
+        if counted and counted.problem:
+            self._warn(f"Nothing was counted for the overview. {counted.problem}")
+        elif counted:
+            self._say(counted.as_line())
 
     def _within(self, seconds: float) -> float:
         return min(self._deadline, time.monotonic() + seconds)
