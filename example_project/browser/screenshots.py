@@ -124,7 +124,8 @@ def _to(path: str) -> Go:
 def _to_first_row(model: str, query: str = "") -> Go:
     def go(page: Page) -> None:
         page.goto(f"{ADMIN}/{model}/{query}")
-        page.locator("#result_list tbody th a").first.click()
+        with page.expect_navigation():
+            page.locator("#result_list tbody th a").first.click()
 
     return go
 
@@ -139,7 +140,8 @@ def _to_explanation(who: str, key: str) -> Go:
 
 def _confirm(page: Page) -> None:
     _to_customer("Ada Lovelace")(page)
-    page.get_by_role("button", name="Confirm now").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Confirm now").click()
 
 
 LISTS_AND_ROWS = [

@@ -45,7 +45,7 @@ def test_support_finds_out_why_and_mends_it(open_site: Open, demo: Demo) -> None
     subscription = _buy_without_a_webhook(demo, "edsger.dijkstra@example.com")
     page.reload()
     expect(page.locator(".ent-verdict")).to_contain_text("No")
-    page.get_by_role("link", name=re.compile("^The page of")).click()
+    page.get_by_role("link", name=re.compile("^The page of cus_")).click()
     page.get_by_role("button", name="Confirm now").click()
 
     expect(page.locator(".messagelist")).to_contain_text("premium_support")
@@ -148,7 +148,7 @@ def test_all_of_it_works_by_keyboard(open_site: Open) -> None:
     expect(page.locator(".messagelist")).to_contain_text("nothing has changed")
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 360), ("dark", 1280)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1280)])
 def test_every_page_of_the_admin_fits_and_can_be_read(open_site: Open, scheme: str, width: int) -> None:
     page = _open_admin(open_site, color_scheme=scheme, viewport={"width": width, "height": 800})
     for shot in [*LISTS_AND_ROWS, *STORIES]:
