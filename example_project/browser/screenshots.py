@@ -174,7 +174,7 @@ OF_SUPPORT = [
     Shot("inbox-support", _to_first_row("webhookevent", "?status__exact=failed")),
 ]
 FOR_DOCS = [
-    (Shot("admin-overview", _to(f"{ADMIN}/overview/")), 1020),
+    (Shot("admin-overview", _to(f"{ADMIN}/overview/")), 1004),
     (Shot("admin-customer", _to_customer("Katherine Johnson")), 1000),
     (Shot("admin-explain", _to_explanation("edsger", "premium_support")), 640),
 ]
