@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from django.core.paginator import Paginator
 from django.db import connections
-from django.db.models import BooleanField, F, Func, Q, QuerySet, Subquery
+from django.db.models import BooleanField, F, Func, QuerySet, Value
 from django.utils.functional import cached_property
 
 MOST: Final = 10_000
@@ -38,29 +38,30 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # generic for the 
 def at_most(rows: QuerySet[Any], *, order: Sequence[str] = ()) -> QuerySet[Any]:
     """All rows that are among the first MOST of these as an index finds them: never a sort of all that match.
 
-    `order`: that of the index, where the planner could take it for cheaper to read the table.
+    `order`: that of the index, where the planner could take it for cheaper to read the table. On PostgreSQL it is asked
+    at once for their primary keys: of a subquery it would not know how few it finds, and join all of them or walk the
+    whole table in the list's order.
     """
     connection = connections[rows.db]
     if not connection.features.allow_sliced_subqueries_with_in:
         return rows
     all_rows: QuerySet[Any] = rows.model._default_manager.using(rows.db)
-    first = rows.order_by(*order).values("pk")[: MOST + 1]
-    return all_rows.filter(_IsAmong(first) if connection.vendor == "postgresql" else Q(pk__in=first))
+    first = rows.order_by(*order).values_list("pk", flat=True)[: MOST + 1]
+    if connection.vendor != "postgresql":
+        return all_rows.filter(pk__in=first)
+    keys = list(first)
+    return all_rows.filter(_IsAmong(keys)) if keys else all_rows.none()
 
 
 class _IsAmong(Func):
-    """`pk IN (…)` that PostgreSQL does not take for a join, in the list's order, of all rows with the few."""
+    """`pk__in` of thousands, sent as one value."""
 
     template = "%(expressions)s)"
-    arg_joiner = " = ANY(ARRAY"
+    arg_joiner = " = ANY("
     output_field = BooleanField()
 
-    def __init__(self, rows: QuerySet[Any]) -> None:
-        super().__init__(F("pk"), _Few(rows))
-
-
-class _Few(Subquery):
-    empty_result_set_value = NotImplemented  # if there can be none, there is nothing to ask, and no NULL to write
+    def __init__(self, keys: list[Any]) -> None:
+        super().__init__(F("pk"), Value(keys))
 
 
 def among_newest(rows: QuerySet[Any]) -> QuerySet[Any]:
