@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ORDER_VAR, ChangeList
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -17,6 +17,7 @@ from entitlements_app.models import Customer
 from entitlements_app.search import Found, find
 from entitlements_app.subscribers import get_subscriber_model
 
+from .bounded import PlainList
 from .customer_actions import CustomerActions
 from .customer_filters import LinkFilter, ModeFilter, StateFilter
 from .customer_states import mode_name, state_tag
@@ -25,7 +26,7 @@ from .explain_page import ExplainPage
 _NAMED = 5  # subscribers without a customer that a list names
 
 
-class CustomerList(ChangeList):
+class CustomerList(PlainList):
     """What is searched for is found before filters, so that these have little to look at."""
 
     found = Found()
@@ -38,11 +39,6 @@ class CustomerList(ChangeList):
         rows: QuerySet[Customer] = super().get_queryset(request, *args, **kwargs)
         self.query = term
         return rows
-
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Customer]) -> list[Any]:
-        """That of the page: to sort a big table by another column is to read all of it."""
-        self.params.pop(ORDER_VAR, None)
-        return list(super().get_ordering(request, queryset))
 
     @property
     def subscriber_kind(self) -> Any:

@@ -14,18 +14,17 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
 from django.contrib.admin.utils import quote
-from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 
 from entitlements_app.transactions import without_atomic_requests
 
-from .bounded import NEWEST, among_newest, at_most
+from .bounded import NEWEST, PlainList, among_newest, at_most
 from .read_only import ReadOnlyAdmin
 from .words import MODES, Links
 
@@ -38,16 +37,12 @@ class Reach(Enum):
     NEWEST = "newest"  # no index finds them
 
 
-class BoundedChangeList(ChangeList):
-    """In the order of its page only, and as far as it reaches. Exports and actions are about all rows."""
+class BoundedChangeList(PlainList):
+    """As far as it reaches. Exports and actions are about all rows."""
 
     model_admin: ListAdmin
     newest = NEWEST
     is_of_newest = False
-
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
-        self.params.pop(ORDER_VAR, None)
-        return list(super().get_ordering(request, queryset))
 
     def get_results(self, request: HttpRequest) -> None:
         reach = self.model_admin.get_reach(request, self.query.strip())
@@ -58,15 +53,6 @@ class BoundedChangeList(ChangeList):
             rows = self.apply_select_related(at_most(self.queryset))
             self.queryset = rows.order_by(*self.queryset.query.order_by)
         super().get_results(request)
-
-    @property
-    def title(self) -> str:
-        """What the list shows, and not what to do with it."""
-        return str(capfirst(self.opts.verbose_name_plural))
-
-    @title.setter
-    def title(self, title: str) -> None:
-        pass
 
 
 class Button(NamedTuple):
