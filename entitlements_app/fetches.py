@@ -20,7 +20,10 @@ from .stripe_objects import CustomerDetails, Grant
 
 @dataclass(frozen=True)
 class Fetch:
-    """A question to Stripe about one customer, and what we held when it was asked. `awaited`: by somebody, now."""
+    """A question to Stripe about one customer, and what we held when it was asked.
+
+    `awaited`: by somebody, now. `with_details`: also who it is, with a second call.
+    """
 
     pk: int
     stripe_id: str
@@ -32,6 +35,7 @@ class Fetch:
     claim: str = ""
     planned_at: datetime | None = None
     awaited: bool = False
+    with_details: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def ask(fetch: Fetch, allowance: Allowance) -> Told:
     except stripe_client.NoSuchObject:
         listing = None
     to_be_linked = not fetch.is_linked and conf.subscriber_for_customer() is not None
-    if listing and (listing.rows or not fetch.holds) and not to_be_linked:
+    if listing and (listing.rows or not fetch.holds) and not (to_be_linked or fetch.with_details):
         return Known(listing)
     try:
         customer = stripe_reads.retrieve_customer(fetch.stripe_id, allowance)

@@ -7,7 +7,7 @@ dropped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.utils import timezone
@@ -88,12 +88,13 @@ def _welcome(customer: Customer, payload: Payload, *, now: datetime) -> bool:
     return verdict.applies
 
 
-def sync_customer(customer: Customer) -> Synced:
+def sync_customer(customer: Customer, *, with_details: bool = False) -> Synced:
     """Ask Stripe now what this customer holds, and make our rows equal to it.
 
-    Waits for the call budget, 30 s in all. Raises `StripeUnavailable` (nothing changed, try again), `StripeRefused`,
-    `Customer.DoesNotExist`, `ValueError` for a customer of another account or mode than the configured one, and
-    `RuntimeError` inside an atomic block. A deleted customer is not asked for.
+    `with_details`: its e-mail address, name and metadata as well, which takes a second call. Waits for the call budget,
+    30 s in all. Raises `StripeUnavailable` (nothing changed, try again), `StripeRefused`, `Customer.DoesNotExist`,
+    `ValueError` for a customer of another account or mode than the configured one, and `RuntimeError` inside an atomic
+    block. A deleted customer is not asked for.
     """
     row = mirror.asked_about().get(pk=customer.pk)
     if row.account or row.livemode is not conf.livemode():
@@ -103,7 +104,7 @@ def sync_customer(customer: Customer) -> Synced:
         )
     if row.deleted_at is not None:
         return Synced(applied=False)
-    return settle.run(fetches.of(row), Allowance(seconds=SYNC_SECONDS))
+    return settle.run(replace(fetches.of(row), with_details=with_details), Allowance(seconds=SYNC_SECONDS))
 
 
 def sync_catalog() -> catalog_sync.CatalogReport:

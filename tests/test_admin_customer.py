@@ -278,6 +278,13 @@ def test_confirm_shows_what_has_changed(shop: Shop, acme: Any, support: Client) 
     assert "+export, −audit" in text_of(support.get(page(row, "history")))
 
 
+def test_confirm_learns_who_the_customer_is(shop: Shop, acme: Any, support: Client) -> None:
+    stripe_id = shop.stripe.create_customer(email="ada@example.com", name="Ada")["id"]
+    link(acme, stripe_id)
+    assert "Ada" in text_of(send(support, customer(stripe_id), "confirm"))
+    assert customer(stripe_id).email == "ada@example.com"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_confirm_holds_no_transaction_while_stripe_is_asked(
     shop: Shop, acme: Any, support: Client, monkeypatch: pytest.MonkeyPatch

@@ -35,7 +35,7 @@ class CustomerActions(CustomerPage):
         ]
 
     def confirm(self, request: HttpRequest, customer: Customer) -> HttpResponse:
-        """Ask Stripe now, and say what that changed."""
+        """Ask Stripe now, also who the customer is, and say what that changed."""
         if customer.deleted_at is not None:
             return self._failed(
                 request, customer, _("The customer %s was deleted in Stripe, so there is nothing to ask.")
@@ -46,7 +46,7 @@ class CustomerActions(CustomerPage):
             )
             return self._failed(request, customer, text)
         try:
-            synced = sync_customer(customer)
+            synced = sync_customer(customer, with_details=True)
         except StripeUnavailable as error:
             text = _(
                 "Stripe could not be asked about %(customer)s, and nothing was changed. %(error)s Try again later."
