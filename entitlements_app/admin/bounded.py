@@ -1,7 +1,7 @@
 """Lists whose cost does not grow with the table.
 
-No count goes past MOST, and no filter or search reads more than that many rows: who looks for one among a million rows
-searches, and does not turn to page 20,000.
+No count goes past MOST, fifty pages, and no filter or search reads more than that many rows: who looks for one among a
+million rows searches, and does not turn to page 20,000.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
 
-MOST: Final = 10_000
+MOST: Final = 2_500
 NEWEST: Final = 100_000
 
 
