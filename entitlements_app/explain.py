@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db.models import Q, Value
+from django.db.models import Model, Q, Value
 from django.utils import timezone
 
 from . import answers, budget, cache, conf, explanation_text, forced_answers
@@ -69,6 +69,14 @@ def explain_customer(customer: Customer, key: str, *, catalogue: Catalogue | Non
     catalogue = read_catalogue() if catalogue is None else catalogue
     facts = replace(_read(key, None, [customer], catalogue), case=Case.UNLINKED)
     return replace(facts, reason=explanation_text.get_reason(facts))
+
+
+def explain_found(found: Model, key: str, *, catalogue: Catalogue | None = None) -> Explanation:
+    """The same about a subscriber, or about a customer, which is about its subscriber if it has one."""
+    subscriber = found.subscriber if isinstance(found, Customer) else found
+    if subscriber is None and isinstance(found, Customer):
+        return explain_customer(found, key, catalogue=catalogue)
+    return explain(subscriber, key, catalogue=catalogue)
 
 
 def read_catalogue() -> Catalogue:

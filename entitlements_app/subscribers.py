@@ -8,8 +8,8 @@ from typing import Any
 from django.apps import apps
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import AnonymousUser
-from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Model
+from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.db.models import Field, ForeignKey, Model
 
 from . import conf
 
@@ -29,6 +29,25 @@ def _concrete_model(label: str) -> type[Model]:
     except LookupError as error:
         raise ImproperlyConfigured(f"ENTITLEMENTS_SUBSCRIBER_MODEL names no installed model: {error}") from error
     return model._meta.concrete_model or model
+
+
+def get_key_field() -> Field[Any, Any]:
+    """The primary key of the model that pays, or of the model it inherits from: the field that holds a value."""
+    field: Field[Any, Any] = get_subscriber_model()._meta.pk
+    while isinstance(field, ForeignKey):
+        field = field.target_field
+    return field
+
+
+def read_key(text: str) -> Any:
+    """The primary key that a person has typed; `None` if it cannot be one."""
+    field = get_key_field()
+    try:
+        key = field.to_python(text)
+        field.run_validators(key)  # a number may be larger than any of its column
+    except ValidationError:
+        return None
+    return key
 
 
 def is_subscriber(candidate: object) -> bool:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from . import conf
 from .models import Customer
-from .subscribers import get_subscriber_model
+from .subscribers import get_subscriber_model, read_key
 from .transactions import alias, primary
 
 LISTED = 10
@@ -120,12 +120,8 @@ def _email_field(model: type[Model]) -> str | None:
 
 
 def _by_pk(text: str) -> list[Model]:
-    model = get_subscriber_model()
-    try:
-        pk = model._meta.pk.to_python(text)
-    except ValidationError:
-        return []
-    return list(model._base_manager.using(alias()).filter(pk=pk))
+    key = read_key(text)
+    return [] if key is None else list(get_subscriber_model()._base_manager.using(alias()).filter(pk=key))
 
 
 # What is said of a text that means no one, or several

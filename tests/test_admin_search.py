@@ -11,9 +11,9 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from entitlements_app.customer_search import MOST, find_customers
 from entitlements_app.linking import link
 from entitlements_app.models import Customer
-from entitlements_app.search import MOST, find
 from entitlements_app.subscriber_search import LOOKED_THROUGH
 from tests.delivery import deliver, summary
 from tests.rows import BY_ORGANISATION, make_subscriber
@@ -47,7 +47,7 @@ def ada(acme: Any) -> Customer:
 
 
 def found(term: str) -> set[str]:
-    return set(Customer.objects.filter(pk__in=find(term).customers).values_list("stripe_id", flat=True))
+    return set(Customer.objects.filter(pk__in=find_customers(term).customers).values_list("stripe_id", flat=True))
 
 
 @pytest.mark.parametrize(
@@ -90,9 +90,9 @@ def test_what_has_no_index_is_found_in_a_big_table_once_it_has_one(db: None) -> 
     table, column, term, many = _ORGANISATIONS if BY_ORGANISATION else _USERS
     with connection.cursor() as cursor:
         cursor.execute(many, [LOOKED_THROUGH + 1])
-        assert find(term).without_customer == frozenset()
+        assert find_customers(term).without_customer == frozenset()
         cursor.execute(f"CREATE INDEX ON {table} (UPPER({column}))")
-    assert len(find(term).without_customer) == 1
+    assert len(find_customers(term).without_customer) == 1
 
 
 _ORGANISATIONS = (
@@ -148,7 +148,7 @@ STRANGE = [
 
 @pytest.mark.parametrize("term", STRANGE)
 def test_whatever_is_typed_finds_nothing_it_does_not_name(ada: Customer, admin_client: Client, term: str) -> None:
-    assert find(term).customers == frozenset()
+    assert find_customers(term).customers == frozenset()
     assert admin_client.get(LIST, {"q": term.encode(errors="replace")}).status_code == 200
 
 
@@ -156,7 +156,7 @@ def test_more_than_can_be_shown_is_said(admin_client: Client) -> None:
     Customer.objects.bulk_create(
         Customer(stripe_id=f"cus_{number}", livemode=False, name=f"Common {number}") for number in range(MOST + 5)
     )
-    assert len(find("common").customers) == MOST
+    assert len(find_customers("common").customers) == MOST
     assert b"More customers match" in admin_client.get(LIST, {"q": "common"}).content
     assert b"More customers match" not in admin_client.get(LIST, {"q": "common 7"}).content
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import CharField, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.utils.translation import gettext as _
@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from entitlements_app import conf, provisioning
 from entitlements_app.explanation_text import format_moment
 from entitlements_app.models import Customer, EntitlementChange, Feature
+from entitlements_app.subscribers import get_key_field, read_key
 
 from .change_filters import (
     CauseFilter,
@@ -26,7 +27,6 @@ from .change_filters import (
     get_delivery,
 )
 from .listing import AT_ONCE, Button, ListAdmin, ModeFilter, Reach, is_filtered
-from .subscriber_keys import as_key, is_key
 from .words import NOTHING, Links, below, block, get_mode, tag
 
 _TONES = {Delivery.DELIVERED: "ent-good", Delivery.PARKED: "ent-bad", Delivery.WAITING: "ent-warn"}
@@ -86,12 +86,12 @@ class EntitlementChangeAdmin(ListAdmin):
         customers = list(Customer.objects.filter(stripe_id=term).values_list("pk", flat=True)) if _is_id(term) else []
         if customers:
             return queryset.filter(customer_id__in=customers), False
-        if is_key(term) and not Feature.objects.filter(lookup_key=term).exists():
-            return queryset.filter(subscriber_id=as_key(term)), False
+        if _is_key(term) and not Feature.objects.filter(lookup_key=term).exists():
+            return queryset.filter(subscriber_id=read_key(term)), False
         return queryset.filter(lookup_key=term), False
 
     def get_reach(self, request: HttpRequest, term: str) -> Reach:
-        if _is_id(term) or is_key(term):
+        if _is_id(term) or _is_key(term):
             return Reach.FOUND
         if request.GET.get("delivery") in (Delivery.WAITING, Delivery.PARKED) or request.GET.get("drift__exact"):
             return Reach.FOUND
@@ -189,6 +189,11 @@ def _whose(links: Links) -> Any:
 
 def _is_id(term: str) -> bool:
     return term.startswith("cus_")
+
+
+def _is_key(term: str) -> bool:
+    """Whether the term looks like a primary key of subscribers, and like nothing else: where these are texts, never."""
+    return bool(term) and not isinstance(get_key_field(), CharField) and read_key(term) is not None
 
 
 def _what_came_of_it(change: EntitlementChange) -> tuple[str, int]:

@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from entitlements_app.customer_search import Found, find_customers
 from entitlements_app.models import Customer
-from entitlements_app.search import Found, find
 from entitlements_app.subscribers import get_subscriber_model
 
 from .bounded import PlainList
@@ -34,7 +34,7 @@ class CustomerList(PlainList):
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Customer]:
         term, self.query = self.query, ""
         if term:
-            self.found = find(term)
+            self.found = find_customers(term)
             self.root_queryset = self.root_queryset.filter(pk__in=self.found.customers)
         rows: QuerySet[Customer] = super().get_queryset(request, *args, **kwargs)
         self.query = term
@@ -73,7 +73,7 @@ class CustomerAdmin(CustomerActions, ExplainPage):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Customer], search_term: str
     ) -> tuple[QuerySet[Customer], bool]:
-        return (queryset.filter(pk__in=find(search_term).customers) if search_term else queryset), False
+        return (queryset.filter(pk__in=find_customers(search_term).customers) if search_term else queryset), False
 
     @admin.display(description=_("name and e-mail"))
     def who(self, customer: Customer) -> str:

@@ -15,8 +15,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from entitlements_app.customer_search import find_customers
 from entitlements_app.models import ActiveEntitlement, Customer, Feature
-from entitlements_app.search import find
 
 from .csv_export import as_csv, streamed
 from .listing import Choice, ListAdmin
@@ -115,7 +115,7 @@ class ActiveEntitlementAdmin(ListAdmin):
         if not term:
             return queryset, False
         if "@" in term:
-            return queryset.filter(customer_id__in=find(term).customers), False
+            return queryset.filter(customer_id__in=find_customers(term).customers), False
         customers = _pks(Customer.objects.filter(stripe_id=term)) if term.startswith("cus_") else []
         if customers:
             return queryset.filter(customer_id__in=customers), False

@@ -13,7 +13,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from entitlements_app.explain import Catalogue, explain, explain_customer, read_catalogue
+from entitlements_app.explain import explain_found, read_catalogue
 from entitlements_app.explanation import Explanation
 from entitlements_app.explanation_text import Paragraph, get_paragraphs
 from entitlements_app.models import Customer, EntitlementChange, EntitlementOverride
@@ -63,7 +63,7 @@ class ExplainPage(ReadOnlyAdmin):
         self, request: HttpRequest, *, found: Model | None = None, key: str, problem: str = "", **context: Any
     ) -> HttpResponse:
         catalogue = read_catalogue()
-        told = _explain(found, key, catalogue) if found is not None and key and not problem else None
+        told = explain_found(found, key, catalogue=catalogue) if found is not None and key and not problem else None
         subscriber = _subscriber_of(found)
         request.current_app = self.admin_site.name  # for {% url %}
         customers = list_of(self.admin_site, request, Customer)
@@ -140,13 +140,6 @@ def _problem(request: HttpRequest, found: Model | None, key: str) -> str:
 
 def _subscriber_of(found: Model | None) -> Model | None:
     return found.subscriber if isinstance(found, Customer) else found
-
-
-def _explain(found: Model, key: str, catalogue: Catalogue) -> Explanation:
-    subscriber = _subscriber_of(found)
-    if subscriber is None and isinstance(found, Customer):
-        return explain_customer(found, key, catalogue=catalogue)
-    return explain(subscriber, key, catalogue=catalogue)
 
 
 def _paragraphs(told: Explanation | None, found: Model | None) -> list[Paragraph]:

@@ -18,9 +18,8 @@ from django.utils.translation import gettext_lazy, ngettext
 from entitlements_app import overrides
 from entitlements_app.explain import read_catalogue
 from entitlements_app.explanation_text import format_moment
-from entitlements_app.models import EntitlementOverride
-from entitlements_app.subscribers import subscriber_key
-from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find_subscriber
+from entitlements_app.models import Customer, EntitlementOverride
+from entitlements_app.subscriber_search import find_subscribers
 
 from .decisions import KNOWN_KEYS, Effect, answer_about, what_was_decided
 from .listing import AT_ONCE, Button, Choice, ListAdmin, Reach, is_filtered
@@ -57,7 +56,9 @@ class EntitlementOverrideAdmin(ListAdmin):
     list_filter = (StateFilter, EffectFilter)
     list_select_related = ("subscriber", "author")
     search_fields = ("lookup_key",)  # see get_search_results
-    search_help_text = gettext_lazy("A lookup key, or a subscriber: its primary key, its name or its customer (cus_…)")
+    search_help_text = gettext_lazy(
+        "A lookup key, or the subscriber: its customer (cus_…), its whole name, e-mail address or primary key"
+    )
     actions = ("end",)
     linked = ("subscriber", "author")
     fields = (
@@ -95,10 +96,9 @@ class EntitlementOverrideAdmin(ListAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        of_key = queryset.filter(lookup_key=term)
-        if not EntitlementOverride.objects.filter(lookup_key=term).exists() and (subscriber := _subscriber(term)):
-            return queryset.filter(subscriber_id=subscriber_key(subscriber)), False
-        return of_key, False
+        if EntitlementOverride.objects.filter(lookup_key=term).exists():
+            return queryset.filter(lookup_key=term), False
+        return queryset.filter(subscriber__in=_subscribers(term)), False
 
     def get_reach(self, request: HttpRequest, term: str) -> Reach:
         if term:
@@ -219,14 +219,12 @@ class EntitlementOverrideAdmin(ListAdmin):
         return True
 
 
-def _subscriber(term: str) -> Model | None:
-    """By what an index finds: an e-mail address may have none."""
-    for text in [term] if term.startswith("cus_") else [f"pk:{term}", f"name:{term}"]:
-        try:
-            return find_subscriber(text)
-        except (NobodyMeant, SeveralMeant):
-            continue
-    return None
+def _subscribers(term: str) -> list[Any]:
+    """The primary keys of those whom the term names, also by a customer of theirs."""
+    if term.startswith("cus_"):
+        customers = Customer.objects.filter(stripe_id=term, subscriber__isnull=False)
+        return list(customers.values_list("subscriber", flat=True))
+    return find_subscribers(term, most=AT_ONCE, look_through=True)
 
 
 def _prefilled(request: HttpRequest) -> dict[str, str]:

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
-from entitlements_app.explain import explain, explain_customer
+from entitlements_app.explain import explain_found
 from entitlements_app.explanation import Explanation
 from entitlements_app.explanation_text import Paragraph, get_paragraphs
 from entitlements_app.models import Customer
@@ -37,7 +37,7 @@ class Command(BaseCommand):
             raise CommandError("KEY is empty. Name the lookup key of a feature.")
         try:
             found = find(options["subscriber"])
-            told = _explain(found, options["key"])
+            told = explain_found(found, options["key"])
         except SeveralMeant as error:
             raise CommandError(_list_candidates(error)) from error
         except (NobodyMeant, ImproperlyConfigured) as error:
@@ -54,10 +54,6 @@ class Command(BaseCommand):
         for label, lines in paragraphs:
             for number, line in enumerate(lines):
                 self.stdout.write(f"{'' if number else label:{width}}  {line}")
-
-
-def _explain(found: Model, key: str) -> Explanation:
-    return explain_customer(found, key) if isinstance(found, Customer) else explain(found, key)
 
 
 def _as_data(found: Model, told: Explanation) -> dict[str, Any]:

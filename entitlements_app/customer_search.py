@@ -30,7 +30,7 @@ class Found:
     is_cut: bool = False
 
 
-def find(term: str) -> Found:
+def find_customers(term: str) -> Found:
     """The customers whom this may name, in any mode.
 
     A customer is named by its Stripe id, its e-mail address, words of its name, or by whatever names its subscriber.
