@@ -73,6 +73,13 @@ def by_day(livemode: bool) -> tuple[list[Day], datetime | None]:
     return counted, max((row.counted_at for row in found.values()), default=None)
 
 
+def keys_of(day: date) -> tuple[int, int] | None:
+    """Between which primary keys the changes of a day lie, as far as they were counted. `None` if none were."""
+    counted = primary(ChangeCount).filter(day=day, last_change__gt=0)
+    first, last = counted.aggregate(first=Min("first_change"), last=Max("last_change")).values()
+    return None if first is None else (first, last)
+
+
 def count_if_due(*, deadline: float) -> CountReport | None:
     """Count anew, once an hour, and go on in a minute if the time was too short; `None` if it is not due.
 
@@ -123,7 +130,7 @@ def _count_days(deadline: float) -> tuple[int, bool]:
         rows += _count_day(days[done])
         done += 1
     _save(ChangeCount, rows, unique=["livemode", "day"], fields=[*_NUMBERS, "counted_at"])
-    transactions.write(primary(ChangeCount).filter(day__lt=_today() - KEPT).delete)
+    transactions.write(primary(ChangeCount).filter(day__lt=today() - KEPT).delete)
     return done, done == len(days)
 
 
@@ -134,13 +141,13 @@ def _days_to_count() -> Iterator[date]:
     counted = dict(rows.values_list("day").annotate(at=Min("counted_at")))
     for day in reversed(days):
         at = counted.get(day)
-        if at is None or at < _start(day + 2 * DAY):
+        if at is None or at < start_of(day + 2 * DAY):
             yield day
 
 
 def _count_day(day: date) -> list[ChangeCount]:
     """Of each mode one."""
-    now, start, end = timezone.now(), _start(day), _start(day + DAY)
+    now, start, end = timezone.now(), start_of(day), start_of(day + DAY)
     log = primary(EntitlementChange)
     first, last = (last_before(log, "created_at", moment) for moment in (start - DISORDER, end + DISORDER))
     of_day = log.filter(pk__gt=first, pk__lte=last, created_at__gte=start, created_at__lt=end)
@@ -157,15 +164,16 @@ def _count_day(day: date) -> list[ChangeCount]:
 
 
 def _last_days() -> list[date]:
-    return [_today() - number * DAY for number in reversed(range(DAYS))]
+    return [today() - number * DAY for number in reversed(range(DAYS))]
 
 
-def _today() -> date:
+def today() -> date:
+    """In the site's time zone."""
     now = timezone.now()
     return (timezone.localtime(now, timezone.get_default_timezone()) if settings.USE_TZ else now).date()
 
 
-def _start(day: date) -> datetime:
+def start_of(day: date) -> datetime:
     """When a day begins in the site's time zone, as a datetime of this site's kind."""
     midnight = datetime.combine(day, datetime.min.time())
     return timezone.make_aware(midnight, timezone.get_default_timezone()) if settings.USE_TZ else midnight

@@ -23,6 +23,7 @@ from entitlements_app.models import (
 from entitlements_app.overrides import grant
 from tests.delivery import customer_deleted, deliver, summary
 from tests.rows import BY_ORGANISATION, make_subscriber
+from tests.staff import staff_for_all, url
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +32,7 @@ MODELS += [Product, ProductFeature, SyncRun]
 
 
 @pytest.fixture
-def staff(acme: Any) -> Client:
+def support(acme: Any) -> Client:
     """Support staff who may view, on a site with one of everything."""
     deliver(summary("cus_acme", "sso"))
     grant(acme, "sso")
@@ -40,33 +41,25 @@ def staff(acme: Any) -> Client:
         stripe_id="prodft_pro", product=product, feature=Feature.objects.get(), livemode=False
     )
     SyncRun.objects.create(kind=SyncRun.Kind.CATALOG, livemode=False, finished_at=timezone.now(), error="no sso")
-    user = User.objects.create_user("support", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(content_type__app_label="entitlements_app"))
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def url(model: Any, *rest: object) -> str:
-    return "/".join(["/admin/entitlements_app", model._meta.model_name, *map(str, rest), ""])
+    return staff_for_all()
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_rows_are_listed_found_and_shown(staff: Client, model: Any) -> None:
-    listed = staff.get(url(model))
+def test_rows_are_listed_found_and_shown(support: Client, model: Any) -> None:
+    listed = support.get(url(model))
     assert listed.status_code == 200
     assert b"1 " in listed.content
     needle = {WebhookEvent: WebhookEvent.objects.get().stripe_id, Customer: "cus_acme"}.get(model, "sso")
-    assert b"0 results" not in staff.get(url(model), {"q": needle}).content
-    shown = staff.get(url(model, model.objects.get().pk, "change"))
+    assert b"0 results" not in support.get(url(model), {"q": needle}).content
+    shown = support.get(url(model, model.objects.get().pk, "change"))
     assert shown.status_code == 200
     assert b'name="_save"' not in shown.content
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_nobody_adds_changes_or_deletes_even_by_url(staff: Client, admin_client: Client, model: Any) -> None:
+def test_nobody_adds_changes_or_deletes_even_by_url(support: Client, admin_client: Client, model: Any) -> None:
     pk = model.objects.get().pk
-    for client in (staff, admin_client):
+    for client in (support, admin_client):
         if model is not EntitlementOverride:  # see tests/test_admin_overrides.py
             assert client.get(url(model, "add")).status_code == 403
             assert client.post(url(model, "add"), {}).status_code == 403
@@ -76,42 +69,42 @@ def test_nobody_adds_changes_or_deletes_even_by_url(staff: Client, admin_client:
     assert model.objects.filter(pk=pk).exists()
 
 
-def test_a_feature_shows_its_products_and_a_product_its_features(staff: Client) -> None:
-    assert b"Pro, with sso" in staff.get(url(Feature, Feature.objects.get().pk, "change")).content
-    assert b"sso (feat_" in staff.get(url(Product, Product.objects.get().pk, "change")).content
+def test_a_feature_shows_its_products_and_a_product_its_features(support: Client) -> None:
+    assert b"Pro, with sso" in support.get(url(Feature, Feature.objects.get().pk, "change")).content
+    assert b"sso (feat_" in support.get(url(Product, Product.objects.get().pk, "change")).content
 
 
-def test_private_tables_are_not_shown(staff: Client) -> None:
-    content = staff.get("/admin/").content.decode().lower()
+def test_private_tables_are_not_shown(support: Client) -> None:
+    content = support.get("/admin/").content.decode().lower()
     assert "state" not in content.replace("statement", "")
 
 
 @pytest.mark.parametrize("created", [None, 0, 1_790_000_000, 2**53])
-def test_any_date_of_stripe_s_can_be_shown(staff: Client, created: int | None) -> None:
+def test_any_date_of_stripe_s_can_be_shown(support: Client, created: int | None) -> None:
     WebhookEvent.objects.update(created=created)
-    assert staff.get(url(WebhookEvent)).status_code == 200
+    assert support.get(url(WebhookEvent)).status_code == 200
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_list_costs_the_same_for_many_rows(staff: Client, model: Any, django_assert_max_num_queries: Any) -> None:
+def test_a_list_costs_the_same_for_many_rows(support: Client, model: Any, django_assert_max_num_queries: Any) -> None:
     for number in range(5):
         deliver(summary(f"cus_{number}", "sso", "audit"))
     with django_assert_max_num_queries(12):
-        staff.get(url(model))
+        support.get(url(model))
 
 
 @pytest.mark.django_db(transaction=True)
-def test_failed_events_are_tried_again_by_who_may(staff: Client) -> None:
+def test_failed_events_are_tried_again_by_who_may(support: Client) -> None:
     deliver(customer_deleted("cus_acme"))
     WebhookEvent.objects.filter(type="customer.deleted").update(status="failed")
     chosen = {"action": "replay", "_selected_action": list(WebhookEvent.objects.values_list("pk", flat=True))}
     User.objects.get(username="support").user_permissions.remove(permission("replay_webhookevent"))
-    assert b'value="replay"' not in staff.get(url(WebhookEvent)).content
-    staff.post(url(WebhookEvent), chosen)
+    assert b'value="replay"' not in support.get(url(WebhookEvent)).content
+    support.post(url(WebhookEvent), chosen)
     assert WebhookEvent.objects.filter(status="failed").exists()
 
     User.objects.get(username="support").user_permissions.add(permission("replay_webhookevent"))
-    said = staff.post(url(WebhookEvent), chosen, follow=True).content.decode()
+    said = support.post(url(WebhookEvent), chosen, follow=True).content.decode()
     assert "1 event is tried again." in said
     assert "1 event has not failed, or names no customer." in said
     assert set(WebhookEvent.objects.values_list("status", flat=True)) == {"processed"}
@@ -121,7 +114,7 @@ def permission(codename: str) -> Permission:
     return Permission.objects.get(content_type__app_label="entitlements_app", codename=codename)
 
 
-def test_changes_that_wait_and_parked_ones_can_be_found(staff: Client) -> None:
+def test_changes_that_wait_and_parked_ones_can_be_found(support: Client) -> None:
     waiting, parked = EntitlementChange.objects.filter(effective=True).first(), grant_again()
     EntitlementChange.objects.filter(pk=waiting.pk).update(delivered_at=None)
     EntitlementChange.objects.filter(pk=parked.pk).update(delivered_at=None, parked_at=timezone.now())
@@ -129,7 +122,7 @@ def test_changes_that_wait_and_parked_ones_can_be_found(staff: Client) -> None:
         ({"delivery": "waiting"}, {waiting.pk}),
         ({"delivery": "parked"}, {parked.pk}),
     ):
-        listed = staff.get(url(EntitlementChange), query).context["cl"].result_list
+        listed = support.get(url(EntitlementChange), query).context["cl"].result_list
         assert {change.pk for change in listed} == found
 
 

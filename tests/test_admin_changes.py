@@ -14,10 +14,10 @@ from django.utils import timezone
 from entitlements_app.models import ChangeCount, EntitlementChange
 from entitlements_app.overrides import grant
 from entitlements_app.provisioning import ATTEMPTS
-from tests.admin_staff import listed, said, staff, text_of, url
 from tests.delivery import deliver, summary
 from tests.receivers import Listener, connected
 from tests.rows import make_subscriber
+from tests.staff import html_of, listed, said, staff, url
 
 pytestmark = pytest.mark.django_db
 
@@ -108,17 +108,17 @@ def test_delivery_is_told_in_words(globex: Any) -> None:
     )
     for word, fields in states:
         EntitlementChange.objects.filter(pk=row.pk).update(**fields)
-        assert f">{word}</span>" in text_of(support.get(page)), word
-        assert f">{word}</span>" in text_of(support.get(url(EntitlementChange), {"q": "cus_acme"})), word
+        assert f">{word}</span>" in html_of(support.get(page)), word
+        assert f">{word}</span>" in html_of(support.get(url(EntitlementChange), {"q": "cus_acme"})), word
 
 
 def test_the_page_of_a_change_shows_who_was_told_and_what_failed(globex: Any) -> None:
     row = park(of_acme(), receivers_done=["shop.receivers.count"], error="<b>shop.tell</b>: it is down")
-    page = text_of(staff(VIEW).get(url(EntitlementChange, row.pk, "change")))
+    page = html_of(staff(VIEW).get(url(EntitlementChange, row.pk, "change")))
     assert "shop.receivers.count" in page
     assert "&lt;b&gt;shop.tell&lt;/b&gt;: it is down" in page
     assert "/customer/" not in page
-    assert "/customer/" in text_of(staff(VIEW, "view_customer").get(url(EntitlementChange, row.pk, "change")))
+    assert "/customer/" in html_of(staff(VIEW, "view_customer").get(url(EntitlementChange, row.pk, "change")))
 
 
 # --- days
@@ -162,7 +162,7 @@ def test_the_changes_of_a_day_are_found_counted_or_not(days: Any, counted: bool)
     assert listed(support, EntitlementChange, day=day_of(old).isoformat(), kind__exact="granted") == {old.pk}
     assert listed(support, EntitlementChange, day=day_of(today).isoformat()) == {today.pk}
     assert listed(support, EntitlementChange, day="2001-01-01") == set()
-    assert f"?day={day_of(today)}" in text_of(support.get(url(EntitlementChange)))
+    assert f"?day={day_of(today)}" in html_of(support.get(url(EntitlementChange)))
 
 
 @pytest.mark.parametrize("day", ["yesterday", "2026-13-01", "20260101T00", "\x00"])
@@ -179,7 +179,7 @@ def test_a_day_that_is_none_is_no_error_page(days: Any, day: str) -> None:
 def test_a_parked_change_is_sent_again_by_its_button(globex: Any, atomic: bool) -> None:
     row, listener, support = park(of_acme()), Listener(), staff(VIEW, RESEND)
     address = url(EntitlementChange, row.pk, "resend")
-    assert f'action="{address}"' in text_of(support.get(url(EntitlementChange, row.pk, "change")))
+    assert f'action="{address}"' in html_of(support.get(url(EntitlementChange, row.pk, "change")))
     connection.settings_dict["ATOMIC_REQUESTS"] = atomic
     try:
         with connected(listener):
@@ -188,7 +188,7 @@ def test_a_parked_change_is_sent_again_by_its_button(globex: Any, atomic: bool) 
         connection.settings_dict["ATOMIC_REQUESTS"] = False
     assert listener.heard == ["+sso"]
     assert LogEntry.objects.get().object_id == str(row.pk)
-    assert f'action="{address}"' not in text_of(support.get(url(EntitlementChange, row.pk, "change")))
+    assert f'action="{address}"' not in html_of(support.get(url(EntitlementChange, row.pk, "change")))
     assert said(support, address).startswith("Only parked changes are sent again")
 
 
@@ -226,8 +226,8 @@ def test_who_may_not_send_is_refused_by_url_too(globex: Any, may: tuple[str, ...
     assert support.post(url(EntitlementChange, row.pk, "resend")).status_code == 403
     support.post(url(EntitlementChange), {"action": "resend", "_selected_action": row.pk})
     if VIEW in may:
-        assert "/resend/" not in text_of(support.get(url(EntitlementChange, row.pk, "change")))
-        assert 'value="resend"' not in text_of(support.get(url(EntitlementChange)))
+        assert "/resend/" not in html_of(support.get(url(EntitlementChange, row.pk, "change")))
+        assert 'value="resend"' not in html_of(support.get(url(EntitlementChange)))
     row.refresh_from_db()
     assert row.parked_at is not None
 

@@ -28,7 +28,7 @@ from entitlements_app.testing.factories import (
 from tests.delivery import deliver, summary
 from tests.rows import BY_ORGANISATION, customer, held, make_subscriber
 from tests.shop import Shop
-from tests.staff import staff, text_of, url
+from tests.staff import staff, staff_for_all, text_of, url
 
 pytestmark = pytest.mark.django_db
 
@@ -43,7 +43,7 @@ ACTIONS = {
 
 @pytest.fixture
 def support(db: None) -> Client:
-    return staff()
+    return staff_for_all()
 
 
 def page(row: Customer, name: str = "change") -> str:
@@ -122,7 +122,7 @@ def test_changes_are_told_with_their_causes_and_events_with_their_status(acme: A
     WebhookEventFactory.create(customer_stripe_id="cus_acme", failed=True)
     shown = support.get(page(customer()))
     said = text_of(shown)
-    last, *earlier = [(change.lookup_key, cause) for change, cause in shown.context["changes"]]
+    last, *earlier = [(change.lookup_key, cause) for change, _, cause in shown.context["changes"]]
     assert last == ("audit", "by an override")
     assert sorted(earlier) == [(key, "a webhook from Stripe said so") for key in ("audit", "sso")]
     assert "failed DatabaseError: made by a factory" in said
@@ -250,14 +250,14 @@ def test_an_action_is_refused_without_its_permission(acme: Any, name: str, coden
     assert send(staff(*others), customer(), name).status_code == 403
     assert send(staff(codename), customer(), name).status_code == 403  # who may not even view
     assert list(Customer.objects.values()) == before
-    assert staff().get(page(customer(), name)).status_code == 405
+    assert staff_for_all().get(page(customer(), name)).status_code == 405
 
 
 @pytest.mark.parametrize("name", ACTIONS)
 def test_an_action_needs_someone_who_is_signed_in_and_a_token(acme: Any, name: str) -> None:
     response = Client().post(page(customer(), name))
     assert (response.status_code, response.url[:13]) == (302, "/admin/login/")
-    assert staff(enforce_csrf_checks=True).post(page(customer(), name)).status_code == 403
+    assert staff_for_all(csrf=True).post(page(customer(), name)).status_code == 403
     assert LogEntry.objects.count() == 0
 
 

@@ -19,9 +19,9 @@ from entitlements_app.admin import csv_export
 from entitlements_app.linking import link
 from entitlements_app.models import ActiveEntitlement, Customer, Feature
 from entitlements_app.overrides import grant
-from tests.admin_staff import listed, staff, text_of, url
 from tests.delivery import deliver, summary
 from tests.rows import make_subscriber
+from tests.staff import html_of, listed, staff, url
 from tests.threads import together
 
 pytestmark = pytest.mark.django_db
@@ -88,11 +88,11 @@ def test_modes_are_told_apart(globex: Any) -> None:
     assert listed(support, ActiveEntitlement, feature__livemode__exact="1") == {row.pk}
     assert row.pk not in listed(support, ActiveEntitlement, feature__livemode__exact="0")
     assert row.pk in listed(support, ActiveEntitlement, q="cus_acme")
-    assert '<div class="readonly">live</div>' in text_of(support.get(url(ActiveEntitlement, row.pk, "change")))
+    assert '<div class="readonly">live</div>' in html_of(support.get(url(ActiveEntitlement, row.pk, "change")))
 
 
 def test_features_are_chosen_from_one_list(globex: Any) -> None:
-    page = text_of(staff(VIEW).get(url(ActiveEntitlement), {"q": "sso"}))
+    page = html_of(staff(VIEW).get(url(ActiveEntitlement), {"q": "sso"}))
     assert '<select name="feature__id__exact"' in page
     assert '<input type="hidden" name="q" value="sso">' in page
     assert "?feature__id__exact" not in page
@@ -107,10 +107,10 @@ def test_a_feature_that_is_no_number_is_no_error_page(globex: Any, wrong: str) -
 
 
 def test_names_of_others_link_only_where_staff_may_look(globex: Any) -> None:
-    page = text_of(staff(VIEW).get(url(ActiveEntitlement)))
+    page = html_of(staff(VIEW).get(url(ActiveEntitlement)))
     assert "cus_acme" in page
     assert "/customer/" not in page
-    assert "/customer/" in text_of(staff(VIEW, "view_customer").get(url(ActiveEntitlement)))
+    assert "/customer/" in html_of(staff(VIEW, "view_customer").get(url(ActiveEntitlement)))
 
 
 def test_nobody_sorts_a_big_table_by_another_column(globex: Any, django_assert_max_num_queries: Any) -> None:
@@ -153,7 +153,11 @@ def test_an_export_has_a_name_with_its_date_and_is_kept_nowhere(globex: Any) -> 
     assert answer["Content-Disposition"].startswith('attachment; filename="active-entitlements-20')
     assert "no-store" in answer["Cache-Control"]
     entry = LogEntry.objects.get()
-    assert (entry.user.username, entry.object_id, entry.change_message) == ("support", None, "Exported as CSV: all.")
+    assert (entry.user.username, entry.object_id, entry.change_message) == (
+        "support",
+        None,
+        "Exported as CSV: all rows",
+    )
 
 
 @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"])
@@ -166,7 +170,7 @@ def test_no_cell_is_a_formula(globex: Any, begin: str) -> None:
 
 def test_names_of_others_are_text_on_the_page(globex: Any) -> None:
     Feature.objects.filter(lookup_key="sso").update(name="<script>alert(1)</script>")
-    page = text_of(staff(VIEW).get(url(ActiveEntitlement)))
+    page = html_of(staff(VIEW).get(url(ActiveEntitlement)))
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
 
@@ -176,14 +180,14 @@ def test_who_may_not_export_is_refused_by_url_too(globex: Any, may: tuple[str, .
     support = staff(*may)
     assert support.post(EXPORT_URL).status_code == 403
     if VIEW in may:
-        assert "Export" not in text_of(support.get(url(ActiveEntitlement)))
+        assert "Export" not in html_of(support.get(url(ActiveEntitlement)))
     assert not LogEntry.objects.exists()
 
 
 def test_an_export_is_a_post_from_our_own_page(globex: Any) -> None:
     assert staff(VIEW, EXPORT).get(EXPORT_URL).status_code == 405
     assert staff(VIEW, EXPORT, csrf=True).post(EXPORT_URL).status_code == 403
-    page = text_of(staff(VIEW, EXPORT).get(url(ActiveEntitlement), {"q": "sso"}))
+    page = html_of(staff(VIEW, EXPORT).get(url(ActiveEntitlement), {"q": "sso"}))
     assert f'<form method="post" action="{EXPORT_URL}?q=sso">' in page
 
 

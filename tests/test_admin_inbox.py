@@ -14,9 +14,9 @@ from entitlements_app import inbox
 from entitlements_app.health import get_problems
 from entitlements_app.models import WebhookEvent
 from entitlements_app.status import get_status
-from tests.admin_staff import listed, said, staff, text_of, url
 from tests.delivery import customer_deleted, deliver, subscription_updated, summary
 from tests.rows import customer, held
+from tests.staff import html_of, listed, said, staff, url
 
 pytestmark = pytest.mark.django_db
 
@@ -102,17 +102,17 @@ def test_a_page_says_in_plain_words_how_it_is(failed: WebhookEvent, fields: dict
     at = fields.get("next_attempt_at")
     changed = fields | ({"next_attempt_at": timezone.now() + at} if at else {})
     WebhookEvent.objects.filter(pk=failed.pk).update(**changed)
-    page = text_of(staff(VIEW).get(change_page(failed)))
+    page = html_of(staff(VIEW).get(change_page(failed)))
     assert words in page
     assert "&lt;disk&gt; is full" in page
 
 
 def test_its_customer_is_linked_for_who_may_see_customers(failed: WebhookEvent) -> None:
     link = f"/admin/entitlements_app/customer/{customer().pk}/change/"
-    assert link not in text_of(staff(VIEW).get(change_page(failed)))
-    assert link in text_of(staff(VIEW, "view_customer").get(change_page(failed)))
+    assert link not in html_of(staff(VIEW).get(change_page(failed)))
+    assert link in html_of(staff(VIEW, "view_customer").get(change_page(failed)))
     WebhookEvent.objects.filter(pk=failed.pk).update(livemode=True)
-    assert link not in text_of(staff(VIEW, "view_customer").get(change_page(failed)))
+    assert link not in html_of(staff(VIEW, "view_customer").get(change_page(failed)))
 
 
 # --- try again
@@ -122,7 +122,7 @@ def test_its_customer_is_linked_for_who_may_see_customers(failed: WebhookEvent) 
 @pytest.mark.django_db(transaction=True)
 def test_a_failed_event_is_tried_again_by_its_button(failed: WebhookEvent, atomic: bool) -> None:
     support, address = staff(VIEW, REPLAY), url(WebhookEvent, failed.pk, "replay")
-    assert f'action="{address}"' in text_of(support.get(change_page(failed)))
+    assert f'action="{address}"' in html_of(support.get(change_page(failed)))
     connection.settings_dict["ATOMIC_REQUESTS"] = atomic
     try:
         assert said(support, address) == "It was tried again, and is processed."
@@ -130,13 +130,13 @@ def test_a_failed_event_is_tried_again_by_its_button(failed: WebhookEvent, atomi
         connection.settings_dict["ATOMIC_REQUESTS"] = False
     assert held() == set()
     assert LogEntry.objects.get().change_message == "Tried again."
-    assert f'action="{address}"' not in text_of(support.get(change_page(failed)))
+    assert f'action="{address}"' not in html_of(support.get(change_page(failed)))
     assert said(support, address).startswith("It cannot be tried again")
 
 
 def test_one_that_names_nobody_can_only_be_dismissed(unreadable: WebhookEvent) -> None:
     support = staff(VIEW, REPLAY)
-    page = text_of(support.get(change_page(unreadable)))
+    page = html_of(support.get(change_page(unreadable)))
     assert "/replay/" not in page
     assert "/dismiss/" in page
     assert said(support, url(WebhookEvent, unreadable.pk, "replay")).startswith("It cannot be tried again")
@@ -153,7 +153,7 @@ def test_a_dismissed_event_is_ignored_keeps_its_reason_and_alarms_nobody(
         assert said(support, url(WebhookEvent, row.pk, "dismiss")) == "It is dismissed, and counts as ignored."
     unreadable.refresh_from_db()
     assert (unreadable.status, unreadable.error) == ("ignored", "Dismissed after it had failed: no customer")
-    assert "somebody dismissed it" in text_of(support.get(change_page(unreadable)))
+    assert "somebody dismissed it" in html_of(support.get(change_page(unreadable)))
     assert "events_failed" not in [problem.code for problem in get_problems(get_status())]
     assert [(entry.user.username, entry.change_message) for entry in LogEntry.objects.all()] == [
         ("support", "Dismissed.")
@@ -205,8 +205,8 @@ def test_who_may_not_is_refused_by_url_too(failed: WebhookEvent, may: tuple[str,
     assert support.post(url(WebhookEvent, failed.pk, action)).status_code == 403
     support.post(url(WebhookEvent), {"action": action, "_selected_action": failed.pk})
     if VIEW in may:
-        assert f"/{action}/" not in text_of(support.get(change_page(failed)))
-        assert f'value="{action}"' not in text_of(support.get(url(WebhookEvent)))
+        assert f"/{action}/" not in html_of(support.get(change_page(failed)))
+        assert f'value="{action}"' not in html_of(support.get(url(WebhookEvent)))
     failed.refresh_from_db()
     assert failed.status == "failed"
 

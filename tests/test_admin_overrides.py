@@ -15,9 +15,9 @@ from django.utils import timezone
 from entitlements_app.access import has_entitlement
 from entitlements_app.models import EntitlementOverride
 from entitlements_app.overrides import deny, end, grant
-from tests.admin_staff import listed, said, staff, text_of, url
 from tests.delivery import deliver, summary
 from tests.rows import BY_ORGANISATION, effective, make_subscriber
+from tests.staff import html_of, listed, said, staff, url
 
 pytestmark = pytest.mark.django_db
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_is_an_error_beside_its_field_and_nothing_typed_is_lost(
     ada: Any, fields: dict[str, str], error: str
 ) -> None:
     typed = {"reason": "ticket 4711"} | fields
-    page = text_of(staff(VIEW, ADD).post(ADD_URL, filled(ada) | typed))
+    page = html_of(staff(VIEW, ADD).post(ADD_URL, filled(ada) | typed))
     assert error in page
     for text in typed.values():
         assert text in page
@@ -106,15 +106,15 @@ def test_what_cannot_be_is_an_error_beside_its_field_and_nothing_typed_is_lost(
 
 def test_who_is_sure_grants_a_key_that_is_still_to_come(ada: Any) -> None:
     support = staff(VIEW, ADD)
-    assert 'name="force"' not in text_of(support.get(ADD_URL))
-    assert 'name="force"' in text_of(support.post(ADD_URL, filled(ada, lookup_key="beta")))
+    assert 'name="force"' not in html_of(support.get(ADD_URL))
+    assert 'name="force"' in html_of(support.post(ADD_URL, filled(ada, lookup_key="beta")))
     said(support, ADD_URL, filled(ada, lookup_key="beta", force="on"))
     assert has_entitlement(ada, "beta")
 
 
 def test_a_link_fills_the_form_in_and_known_keys_are_offered(ada: Any) -> None:
     query = {"subscriber": str(ada.pk), "lookup_key": "sso", "effect": "deny"}
-    page = text_of(staff(VIEW, ADD).get(ADD_URL, query))
+    page = html_of(staff(VIEW, ADD).get(ADD_URL, query))
     assert f'value="{ada.pk}"' in page
     assert '<option value="deny" selected>' in page
     assert '<option value="audit"></option>' in page
@@ -122,11 +122,11 @@ def test_a_link_fills_the_form_in_and_known_keys_are_offered(ada: Any) -> None:
 
 @pytest.mark.skipif(BY_ORGANISATION, reason="the organisations of these tests have no page in the admin")
 def test_the_subscriber_is_looked_up_by_who_may_see_subscribers(ada: Any) -> None:
-    assert "related-lookup" not in text_of(staff(VIEW, ADD).get(ADD_URL))
+    assert "related-lookup" not in html_of(staff(VIEW, ADD).get(ADD_URL))
     admin = User.objects.create_superuser("root")
     client = staff(VIEW, ADD)
     client.force_login(admin)
-    assert "related-lookup" in text_of(client.get(ADD_URL))
+    assert "related-lookup" in html_of(client.get(ADD_URL))
 
 
 def test_a_hostile_name_is_text(ada: Any) -> None:
@@ -137,8 +137,8 @@ def test_a_hostile_name_is_text(ada: Any) -> None:
     page = support.post(ADD_URL, filled(ada, reason="<script>x</script>"), follow=True).content.decode()
     pages = [
         page,
-        text_of(support.get(url(EntitlementOverride))),
-        text_of(support.get(url(EntitlementOverride, last().pk, "change"))),
+        html_of(support.get(url(EntitlementOverride))),
+        html_of(support.get(url(EntitlementOverride, last().pk, "change"))),
     ]
     assert not [page for page in pages if "<script>alert" in page or "<script>x" in page]
     assert all("&lt;script&gt;alert(1)" in page for page in pages)
@@ -156,7 +156,7 @@ def test_who_may_not_add_is_refused_by_url_too(ada: Any, may: tuple[str, ...]) -
     assert support.get(ADD_URL).status_code == 403
     assert support.post(ADD_URL, filled(ada)).status_code == 403
     if may:
-        assert "addlink" not in text_of(support.get(url(EntitlementOverride)))
+        assert "addlink" not in html_of(support.get(url(EntitlementOverride)))
     assert not EntitlementOverride.objects.exists()
 
 
@@ -176,23 +176,23 @@ def test_one_is_ended_by_its_button(ada: Any) -> None:
     made, other = grant(ada, "sso", reason="pilot"), grant(ada, "sso")
     support = staff(VIEW, END)
     page, address = url(EntitlementOverride, made.pk, "change"), url(EntitlementOverride, made.pk, "end")
-    assert f'action="{address}"' in text_of(support.get(page))
+    assert f'action="{address}"' in html_of(support.get(page))
     assert f"Is {ada} entitled to “sso” now? Yes" in said(support, address)
     assert "? No" in said(support, url(EntitlementOverride, other.pk, "end"))
     assert effective() == ["+audit", "+sso", "-sso"]
     assert EntitlementOverride.objects.count() == 2
-    assert f'action="{address}"' not in text_of(support.get(page))
+    assert f'action="{address}"' not in html_of(support.get(page))
     assert said(support, address) == "It is over already."
     assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == [
-        "Ended: grant sso, pilot",
-        "Ended: grant sso, ",
+        "Ended: grant “sso”: pilot",
+        "Ended: grant “sso”",
     ]
 
 
 def test_one_to_come_is_called_off_and_gone(ada: Any) -> None:
     made = grant(ada, "sso", starts=timezone.now() + HOUR)
     support = staff(VIEW, END)
-    assert "Call it off" in text_of(support.get(url(EntitlementOverride, made.pk, "change")))
+    assert "Call it off" in html_of(support.get(url(EntitlementOverride, made.pk, "change")))
     answer = support.post(url(EntitlementOverride, made.pk, "end"))
     assert (answer.status_code, answer["Location"]) == (302, url(EntitlementOverride))
     assert not EntitlementOverride.objects.exists()
@@ -223,8 +223,8 @@ def test_who_may_not_end_is_refused_by_url_too(ada: Any, may: tuple[str, ...]) -
     assert support.post(url(EntitlementOverride, made.pk, "end")).status_code == 403
     support.post(url(EntitlementOverride), {"action": "end", "_selected_action": made.pk})
     if VIEW in may:
-        assert "/end/" not in text_of(support.get(url(EntitlementOverride, made.pk, "change")))
-        assert 'value="end"' not in text_of(support.get(url(EntitlementOverride)))
+        assert "/end/" not in html_of(support.get(url(EntitlementOverride, made.pk, "change")))
+        assert 'value="end"' not in html_of(support.get(url(EntitlementOverride)))
     assert has_entitlement(ada, "sso")
 
 
@@ -270,7 +270,7 @@ def test_they_are_found_by_state_effect_key_and_subscriber(ada: Any) -> None:
         ({}, {now, denied, later, over}),
     ):
         assert listed(support, EntitlementOverride, **query) == {row.pk for row in found}, query
-    page = text_of(support.get(url(EntitlementOverride)))
+    page = html_of(support.get(url(EntitlementOverride)))
     assert all(word in page for word in ("in force", "to come", "over"))
 
 

@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 
 import pytest
 from django.contrib.admin import AdminSite
-from django.contrib.auth.models import Permission, User
 from django.db.models import F
 from django.test import Client
 from django.utils import timezone
@@ -34,6 +33,7 @@ from entitlements_app.models import (
 from entitlements_app.runs import Drift, Kind
 from entitlements_app.testing.factories import CustomerFactory, FeatureFactory, WebhookEventFactory
 from tests.rows import make_subscriber
+from tests.staff import html_of, staff, staff_for_all, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -72,34 +72,17 @@ def count() -> None:
 
 
 @pytest.fixture
-def staff() -> Client:
-    """Support staff who may view everything, and are no superusers."""
-    return staff_with(
-        *Permission.objects.filter(content_type__app_label="entitlements_app", codename__startswith="view")
-    )
-
-
-def staff_with(*permissions: Permission) -> Client:
-    user = User.objects.create_user("support", is_staff=True)
-    user.user_permissions.set(permissions)
-    client = Client()
-    client.force_login(user)
-    return client
-
-
-def permission(codename: str) -> Permission:
-    return Permission.objects.get(content_type__app_label="entitlements_app", codename=codename)
+def viewer() -> Client:
+    """Who may view everything."""
+    return staff_for_all(only="view")
 
 
 def page(client: Client) -> str:
-    answer = client.get(URL)
-    assert answer.status_code == 200
-    return answer.content.decode()
+    return html_of(client.get(URL))
 
 
 def text(client: Client) -> str:
-    """What the page says, without its elements."""
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page(client)))
+    return text_of(client.get(URL))
 
 
 def our_part(client: Client) -> str:
@@ -113,12 +96,12 @@ def svgs(html: str) -> list[ElementTree.Element]:
 # --- what it shows
 
 
-def test_the_index_leads_to_it(staff: Client) -> None:
+def test_the_index_leads_to_it(viewer: Client) -> None:
     assert f'href="{URL}"' in staff.get("/admin/").content.decode()
 
 
-def test_a_feature_has_its_customers_and_their_share(site: None, staff: Client) -> None:
-    said = text(staff)
+def test_a_feature_has_its_customers_and_their_share(site: None, viewer: Client) -> None:
+    said = text(viewer)
     assert re.search(r"sso Sso 3 75.0%", said)
     assert re.search(r"audit Audit 1 25.0%", said)
     assert re.search(r"old archived Old 0 0.0%", said)
@@ -126,10 +109,10 @@ def test_a_feature_has_its_customers_and_their_share(site: None, staff: Client) 
     assert "of the 4 customers in this mode" in said
 
 
-def test_a_feature_leads_to_the_entitlements_of_it(site: None, staff: Client) -> None:
+def test_a_feature_leads_to_the_entitlements_of_it(site: None, viewer: Client) -> None:
     sso = Feature.objects.get(lookup_key="sso")
     address = f"/admin/entitlements_app/activeentitlement/?feature__id__exact={sso.pk}"
-    assert f'<a href="{address}">3</a>' in page(staff)
+    assert f'<a href="{address}">3</a>' in page(viewer)
     listed = staff.get(address).context["cl"]
     assert {row.feature for row in listed.result_list} == {sso}
     assert listed.result_count == 3
@@ -138,12 +121,12 @@ def test_a_feature_leads_to_the_entitlements_of_it(site: None, staff: Client) ->
 @pytest.mark.parametrize("grouping", [False, True])
 @pytest.mark.parametrize("language", ["en", "de", "ar"])
 def test_the_plot_is_xml_with_numbers_that_any_browser_reads(
-    site: None, staff: Client, settings: Any, language: str, grouping: bool
+    site: None, viewer: Client, settings: Any, language: str, grouping: bool
 ) -> None:
     settings.LANGUAGE_CODE, settings.USE_THOUSAND_SEPARATOR = language, grouping
     FeatureCount.objects.update(customers=1234, of_customers=10_000)
     ChangeCount.objects.update(granted=12_345, revoked=678)
-    found = svgs(our_part(staff))
+    found = svgs(our_part(viewer))
     assert len(found) == 1 + 1 + Feature.objects.count()  # and a run at work
     for element in [each for svg in found for each in svg.iter()]:
         for name in ("x", "y", "x1", "x2", "y1", "y2", "width", "height"):
@@ -153,9 +136,9 @@ def test_the_plot_is_xml_with_numbers_that_any_browser_reads(
     assert plotted.find("desc") is not None
 
 
-def test_each_day_of_the_plot_leads_to_its_changes(site: None, staff: Client) -> None:
+def test_each_day_of_the_plot_leads_to_its_changes(site: None, viewer: Client) -> None:
     today = ChangeCount.objects.filter(livemode=False).order_by("-day")[0]
-    [plotted] = [svg for svg in svgs(our_part(staff)) if svg.get("role") == "img"]
+    [plotted] = [svg for svg in svgs(our_part(viewer)) if svg.get("role") == "img"]
     [granted, revoked] = plotted.findall("a")
     query = f"?kind__exact=%s&day={today.day}&effective__exact=1&livemode__exact=0"
     assert granted.get("href") == "/admin/entitlements_app/entitlementchange/" + query % "granted"
@@ -166,16 +149,16 @@ def test_each_day_of_the_plot_leads_to_its_changes(site: None, staff: Client) ->
     assert today.granted == EntitlementChange.objects.filter(effective=True, kind="granted").count() == 5
 
 
-def test_the_table_has_the_numbers_of_the_plot(site: None, staff: Client) -> None:
-    table = our_part(staff).split("<details")[1].split("</details>")[0]
+def test_the_table_has_the_numbers_of_the_plot(site: None, viewer: Client) -> None:
+    table = our_part(viewer).split("<details")[1].split("</details>")[0]
     assert len(re.findall(r'<th scope="row">', table)) == 30
     assert len(LINK.findall(table)) == 2
     assert "(today)" in table
 
 
-def test_what_waits_is_told_with_its_age(site: None, staff: Client) -> None:
+def test_what_waits_is_told_with_its_age(site: None, viewer: Client) -> None:
     WebhookEvent.objects.update(received_at=F("received_at") - timedelta(minutes=12))
-    said = text(staff)
+    said = text(viewer)
     assert "Pending 1 (the oldest for 12 minutes)" in said
     assert "Failed 1 " in said
     assert f"Changes waiting {EntitlementChange.objects.waiting().count()} (the oldest" in said
@@ -185,13 +168,13 @@ def test_what_waits_is_told_with_its_age(site: None, staff: Client) -> None:
     assert "2,000 of 8,000 customers asked about (25%)" in said
 
 
-def test_the_numbers_are_those_of_the_status(site: None, staff: Client) -> None:
+def test_the_numbers_are_those_of_the_status(site: None, viewer: Client) -> None:
     told, shown = status.get_status(), staff.get(URL).context["numbers"]
     assert (shown["marked"].value, shown["due"].value) == (told.customers.marked, told.customers.due)
     assert shown["customers"].value == Customer.objects.count()
 
 
-def test_each_number_is_that_of_the_list_it_leads_to(site: None, staff: Client) -> None:
+def test_each_number_is_that_of_the_list_it_leads_to(site: None, viewer: Client) -> None:
     context = staff.get(URL).context
     shown = {name: number for name, number in context["numbers"].items() if name not in ("calls", "untold")}
     shown |= {f"{day['day']} {n.url}": n for day in context["days"]["rows"] for n in day["kinds"]}
@@ -204,30 +187,30 @@ def test_each_number_is_that_of_the_list_it_leads_to(site: None, staff: Client) 
     assert found == {name: number.value for name, number in leading.items()}
 
 
-def test_problems_come_first_with_what_to_do(site: None, staff: Client) -> None:
-    said = our_part(staff)
+def test_problems_come_first_with_what_to_do(site: None, viewer: Client) -> None:
+    said = our_part(viewer)
     assert "3 problems need a person" in said.split("ent-features")[0]
     assert "1 webhook event(s) failed for good" in said
     assert "?status__exact=failed&amp;livemode__exact=0" in said.split("ent-features")[0]
 
 
-def test_code_in_a_message_is_shown_as_code(staff: Client, settings: Any) -> None:
+def test_code_in_a_message_is_shown_as_code(viewer: Client, settings: Any) -> None:
     settings.ENTITLEMENTS_STRIPE_API_KEY = "sk_test_1"
-    assert "<code>manage.py entitlements_run</code>" in page(staff)
+    assert "<code>manage.py entitlements_run</code>" in page(viewer)
 
 
-def test_all_is_well(staff: Client) -> None:
+def test_all_is_well(viewer: Client) -> None:
     run = runs.start(Kind.PURGE)
     assert run
     runs.finish(run)
-    assert "All is well." in page(staff)
+    assert "All is well." in page(viewer)
 
 
-def test_stopped_calls_are_told(staff: Client, settings: Any) -> None:
+def test_stopped_calls_are_told(viewer: Client, settings: Any) -> None:
     settings.ENTITLEMENTS_STRIPE_API_KEY = "sk_test_1"
     budget.Allowance(seconds=1).prepay()
     budget.stop(budget.Stopped("Stripe refused it.", reason="HTTP 401"))
-    said = text(staff)
+    said = text(viewer)
     assert "calls to Stripe are stopped: HTTP 401" in said
     assert "entitlements_run --resume" in said
 
@@ -235,31 +218,31 @@ def test_stopped_calls_are_told(staff: Client, settings: Any) -> None:
 # --- modes, sizes, settings
 
 
-def test_the_other_mode_does_not_count(site: None, staff: Client, settings: Any) -> None:
-    assert "test mode" in text(staff)
+def test_the_other_mode_does_not_count(site: None, viewer: Client, settings: Any) -> None:
+    assert "test mode" in text(viewer)
     settings.ENTITLEMENTS_LIVEMODE = True
-    said = text(staff)
+    said = text(viewer)
     assert "live mode" in said
     assert "There are no features in this mode yet" in said
     assert "Pending 0 Overdue 0 Failed 0" in said
     assert "granted (up): 0 in 30 days" in said
 
 
-def test_an_empty_site_says_what_is_to_come(staff: Client) -> None:
-    said = text(staff)
+def test_an_empty_site_says_what_is_to_come(viewer: Client) -> None:
+    said = text(viewer)
     assert "There are no features in this mode yet" in said
     assert said.count("The next periodic run counts them") == 1
     assert said.count("none yet") == len(Kind)
     FeatureFactory()
-    assert text(staff).count("not counted yet") == 1
+    assert text(viewer).count("not counted yet") == 1
 
 
-def test_of_hundreds_of_features_the_most_common_are_shown(staff: Client) -> None:
+def test_of_hundreds_of_features_the_most_common_are_shown(viewer: Client) -> None:
     Feature.objects.bulk_create(
         Feature(stripe_id=f"feat_{number}", lookup_key=f"key_{number}", livemode=False) for number in range(60)
     )
     count()
-    said = our_part(staff)
+    said = our_part(viewer)
     assert said.count("activeentitlement") == 0, "a zero leads nowhere"
     assert len(re.findall(r"<code>key_\d+</code>", said)) == 50
     assert '<a href="/admin/entitlements_app/feature/?livemode__exact=0">All features</a>' in said
@@ -272,18 +255,18 @@ def test_a_count_that_was_not_made_to_its_end_says_so(rf: Any) -> None:
     assert str(numbers.exactly(1_234_567, Customer)) == "1,234,567"
 
 
-def test_a_malformed_setting_is_a_sentence(staff: Client, settings: Any) -> None:
+def test_a_malformed_setting_is_a_sentence(viewer: Client, settings: Any) -> None:
     settings.ENTITLEMENTS_STRIPE_API_KEY = "hello"
-    said = text(staff)
+    said = text(viewer)
     assert "A setting is malformed" in said
     assert "ENTITLEMENTS_STRIPE_API_KEY" in said
     assert "hello" not in said
 
 
-def test_text_from_outside_is_escaped(staff: Client) -> None:
+def test_text_from_outside_is_escaped(viewer: Client) -> None:
     FeatureFactory(lookup_key="<b>key", name="<script>alert(1)</script>")
     SyncRun.objects.create(kind=Kind.CATALOG, livemode=False, finished_at=timezone.now(), error="<i>no</i>")
-    said = our_part(staff)
+    said = our_part(viewer)
     assert "<script" not in said
     assert "<b>" not in said
     assert "<i>" not in said
@@ -293,7 +276,7 @@ def test_text_from_outside_is_escaped(staff: Client) -> None:
 
 
 def test_it_takes_a_permission(site: None) -> None:
-    assert staff_with(permission("view_syncrun")).get(URL).status_code == 403
+    assert staff("view_syncrun").get(URL).status_code == 403
 
 
 def test_visitors_are_sent_to_sign_in() -> None:
@@ -301,14 +284,14 @@ def test_visitors_are_sent_to_sign_in() -> None:
 
 
 def test_links_are_shown_to_who_may_see_the_rows(site: None) -> None:
-    client = staff_with(permission("view_overview"), permission("view_webhookevent"))
+    client = staff("view_overview", "view_webhookevent")
     links = set(LINK.findall(our_part(client)))
     assert {link.split("/")[3] for link in links} == {"webhookevent"}
     assert re.search(r"sso Sso 3 75.0%", text(client))
 
 
-def test_every_link_leads_somewhere(site: None, staff: Client) -> None:
-    links = {link.replace("&amp;", "&") for link in LINK.findall(our_part(staff))}
+def test_every_link_leads_somewhere(site: None, viewer: Client) -> None:
+    links = {link.replace("&amp;", "&") for link in LINK.findall(our_part(viewer))}
     assert {link.split("/")[3] for link in links} >= {
         "activeentitlement", "customer", "entitlementchange", "feature", "syncrun", "webhookevent"
     }  # fmt: skip
@@ -328,14 +311,14 @@ def test_it_only_shows(site: None, admin_client: Client) -> None:
     assert SyncRun.objects.count() == before
 
 
-def test_it_costs_few_queries(site: None, staff: Client, django_assert_max_num_queries: Any) -> None:
-    page(staff)  # content types
+def test_it_costs_few_queries(site: None, viewer: Client, django_assert_max_num_queries: Any) -> None:
+    page(viewer)  # content types
     with django_assert_max_num_queries(11):
-        page(staff)
+        page(viewer)
 
 
-def test_nothing_of_it_needs_an_unsafe_policy(site: None, staff: Client) -> None:
-    said = our_part(staff)
+def test_nothing_of_it_needs_an_unsafe_policy(site: None, viewer: Client) -> None:
+    said = our_part(viewer)
     assert not re.search(r"\sstyle=|<style|<script|\son\w+=|javascript:", said)
 
 

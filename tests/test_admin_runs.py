@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from entitlements_app import runs
 from entitlements_app.models import Feature, FeatureCount, Product, ProductFeature, SyncRun
-from tests.admin_staff import listed, staff, text_of, url
+from tests.staff import html_of, listed, staff, url
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +25,7 @@ def run(kind: str = Kind.ALL, **fields: Any) -> SyncRun:
 
 
 def page_of(row: SyncRun, *may: str) -> str:
-    return text_of(staff(*(may or VIEW)).get(url(SyncRun, row.pk, "change")))
+    return html_of(staff(*(may or VIEW)).get(url(SyncRun, row.pk, "change")))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_run_s_state_is_a_word(kind: str, fields: dict[str, Any], word: str) -
     finished = now if fields.pop("finished", False) else None
     row = run(kind, seen_at=now - silent, finished_at=finished, started_at=now - timedelta(hours=2), **fields)
     assert f">{word}</span>" in page_of(row)
-    assert f">{word}</span>" in text_of(staff(*VIEW).get(url(SyncRun)))
+    assert f">{word}</span>" in html_of(staff(*VIEW).get(url(SyncRun)))
     if "error" in fields:
         assert "<said>" not in page_of(row)
 
@@ -116,13 +116,13 @@ def sso() -> Feature:
 def test_a_feature_says_whether_it_is_active_its_products_and_how_many_have_it(sso: Feature) -> None:
     may = ("view_feature", "view_product", "view_activeentitlement")
     for address in (url(Feature), url(Feature, sso.pk, "change")):
-        page = text_of(staff(*may).get(address))
+        page = html_of(staff(*may).get(address))
         assert ">archived</span>" in page
         assert "<i>Single" not in page
         assert f'/activeentitlement/?feature__id__exact={sso.pk}">12,345 (5\xa0minutes ago)</a>' in page
-    products = text_of(staff(*may).get(url(Feature)))
+    products = html_of(staff(*may).get(url(Feature)))
     assert products.index(">Enterprise</a>") < products.index(">Team</a>")
-    page = text_of(staff("view_feature").get(url(Feature)))
+    page = html_of(staff("view_feature").get(url(Feature)))
     assert "12,345 (5\xa0minutes ago)" in page
     assert "Enterprise, Team" in page
     assert "/product/" not in page
@@ -130,11 +130,11 @@ def test_a_feature_says_whether_it_is_active_its_products_and_how_many_have_it(s
 
 def test_a_feature_that_nobody_counted_says_so(sso: Feature) -> None:
     FeatureCount.objects.all().delete()
-    assert "not counted yet" in text_of(staff("view_feature").get(url(Feature)))
+    assert "not counted yet" in html_of(staff("view_feature").get(url(Feature)))
 
 
 def test_a_product_lists_its_features(sso: Feature) -> None:
-    page = text_of(staff("view_product", "view_feature").get(url(Product)))
+    page = html_of(staff("view_product", "view_feature").get(url(Product)))
     assert page.count(f'/feature/{sso.pk}/change/">sso</a>') == 2
     assert listed(staff("view_product"), Product, q="sso") == set(Product.objects.values_list("pk", flat=True))
 
@@ -155,7 +155,7 @@ def test_lists_cost_the_same_for_many_rows(sso: Feature, django_assert_max_num_q
                 stripe_id=f"{product.pk}-{number}", product=product, feature=feature, livemode=False
             )
         run(Kind.PURGE, finished_at=timezone.now(), drift_unknown=1)
-    assert "and 3 more" in text_of(staff("view_product").get(url(Product)))
+    assert "and 3 more" in html_of(staff("view_product").get(url(Product)))
     support = staff("view_feature", "view_product", "view_syncrun", "view_productfeature", "view_entitlementchange")
     for address in (url(Feature), url(Product), url(SyncRun), url(ProductFeature), url(Feature, sso.pk, "change")):
         with django_assert_max_num_queries(12):

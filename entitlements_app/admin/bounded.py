@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from django.contrib.admin.views.main import ORDER_VAR, ChangeList
 from django.core.paginator import Paginator
 from django.db import connections
 from django.db.models import BooleanField, F, Func, QuerySet, Value
-from django.http import HttpRequest
 from django.utils.functional import cached_property
-from django.utils.text import capfirst
 
 MOST: Final = 2_500
 NEWEST: Final = 100_000
@@ -36,22 +33,6 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # generic for the 
     def _counted(self) -> int:
         rows = cast("QuerySet[Any]", self.object_list)  # a change list has nothing else
         return rows.order_by()[: MOST + 1].count()
-
-
-class PlainList(ChangeList):
-    """Named for what it shows, and in its own order only: by another column a big table would be sorted whole."""
-
-    @property
-    def title(self) -> str:
-        return str(capfirst(self.opts.verbose_name_plural))
-
-    @title.setter
-    def title(self, title: str) -> None:
-        """Django's says what to do with a list."""
-
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
-        self.params.pop(ORDER_VAR, None)
-        return list(super().get_ordering(request, queryset))
 
 
 def at_most(rows: QuerySet[Any], *, order: Sequence[str] = ()) -> QuerySet[Any]:

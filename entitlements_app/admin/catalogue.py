@@ -9,16 +9,15 @@ from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
-from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from entitlements_app.models import ActiveEntitlement, Feature, Product, ProductFeature
+from entitlements_app.models import ActiveEntitlement, Feature, FeatureCount, Product, ProductFeature
 
+from .links import Links
 from .listing import Choice, ListAdmin, ModeFilter, Reach
-from .words import NOTHING, Links, get_mode, tag
+from .words import NOTHING, active_tag, get_number, get_span
 
 if TYPE_CHECKING:
     _TabularInline = admin.TabularInline[Any, Any]
@@ -65,11 +64,7 @@ class CatalogueAdmin(ListAdmin):
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, row: Feature | Product) -> str:
-        return tag(_("active"), "ent-good") if row.active else tag(_("archived"))
-
-    @admin.display(description=gettext_lazy("mode"))
-    def mode(self, row: Feature | Product) -> str:
-        return get_mode(row.livemode)
+        return active_tag(row.active)
 
 
 @admin.register(Feature)
@@ -97,15 +92,15 @@ class FeatureAdmin(CatalogueAdmin):
         def entitled(feature: Feature) -> str:
             """The number and its age, and who they are."""
             number = next((_counted(count) for count in feature.counts.all()), _("not counted yet"))
-            return links.to_list(ActiveEntitlement, f"?feature__id__exact={feature.pk}", number)
+            return links.to_list(number, ActiveEntitlement, feature__id__exact=feature.pk)
 
         return entitled
 
 
-def _counted(count: Any) -> str:
+def _counted(count: FeatureCount) -> str:
     return _("%(number)s (%(age)s ago)") % {
-        "number": number_format(count.customers, force_grouping=True),
-        "age": timesince(count.counted_at, timezone.now()),
+        "number": get_number(count.customers),
+        "age": get_span(timezone.now() - count.counted_at),
     }
 
 
@@ -159,7 +154,3 @@ class ProductFeatureAdmin(ListAdmin):
 
     def get_reach(self, request: HttpRequest, term: str) -> Reach:
         return Reach.ALL
-
-    @admin.display(description=gettext_lazy("mode"))
-    def mode(self, row: ProductFeature) -> str:
-        return get_mode(row.livemode)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.db.models import Max, Min, Q, QuerySet, TextChoices
+from django.db.models import Q, QuerySet, TextChoices
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 
-from entitlements_app.models import ChangeCount, EntitlementChange
+from entitlements_app import counts
+from entitlements_app.models import EntitlementChange
 from entitlements_app.provisioning import NOT_SENT
 
 from .bounded import MOST, among_newest
@@ -108,7 +108,7 @@ class DayFilter(admin.SimpleListFilter):
     parameter_name = "day"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        days = [_today() - timedelta(days=number) for number in range(DAYS)]
+        days = [counts.today() - timedelta(days=number) for number in range(DAYS)]
         chosen = self._day()
         if chosen and chosen not in days:
             days.append(chosen)
@@ -118,14 +118,16 @@ class DayFilter(admin.SimpleListFilter):
         day = self._day()
         if day is None:
             return queryset
-        rows = queryset.filter(created_at__gte=_begin(day), created_at__lt=_begin(day + timedelta(days=1)))
-        counts = ChangeCount.objects.filter(day=day, last_change__gt=0)
-        told = counts.aggregate(first=Min("first_change"), last=Max("last_change"))
-        if told["first"] is None:
+        rows = queryset.filter(
+            created_at__gte=counts.start_of(day), created_at__lt=counts.start_of(day + timedelta(days=1))
+        )
+        keys = counts.keys_of(day)
+        if keys is None:
             return among_newest(rows)
-        rows = rows.filter(pk__gte=told["first"] - MOST)
+        first, last = keys
+        rows = rows.filter(pk__gte=first - MOST)
         # Since it was counted, late ones may have come; and today goes on.
-        return rows if day >= _today() else rows.filter(pk__lte=told["last"] + MOST)
+        return rows if day >= counts.today() else rows.filter(pk__lte=last + MOST)
 
     def _day(self) -> date | None:
         value = self.value()
@@ -136,13 +138,3 @@ class DayFilter(admin.SimpleListFilter):
             return day if day.year > 1 and day.year < 9999 else None
         except ValueError as error:
             raise IncorrectLookupParameters from error
-
-
-def _today() -> date:
-    now = timezone.now()
-    return timezone.localdate(now, timezone.get_default_timezone()) if timezone.is_aware(now) else now.date()
-
-
-def _begin(day: date) -> datetime:
-    begin = datetime.combine(day, time.min)
-    return timezone.make_aware(begin, timezone.get_default_timezone()) if timezone.is_aware(timezone.now()) else begin

@@ -26,8 +26,9 @@ from .change_filters import (
     KindFilter,
     get_delivery,
 )
+from .links import Links
 from .listing import AT_ONCE, Button, ListAdmin, ModeFilter, Reach, is_filtered
-from .words import NOTHING, Links, below, block, get_mode, tag
+from .words import NOTHING, below, block, get_mode, kind_tag, tag
 
 _TONES = {Delivery.DELIVERED: "ent-good", Delivery.PARKED: "ent-bad", Delivery.WAITING: "ent-warn"}
 
@@ -103,15 +104,15 @@ class EntitlementChangeAdmin(ListAdmin):
 
     @admin.display(description=gettext_lazy("change"))
     def change(self, change: EntitlementChange) -> str:
-        return tag(change.get_kind_display(), "ent-good" if change.kind == EntitlementChange.Kind.GRANTED else "")
+        return kind_tag(change)
 
     @admin.display(description=gettext_lazy("change, cause"))
     def change_and_cause(self, change: EntitlementChange) -> str:
-        return below(self.change(change), change.get_cause_display())
+        return below(kind_tag(change), change.get_cause_display())
 
     @admin.display(description=gettext_lazy("mode"))
-    def mode(self, change: EntitlementChange) -> str:
-        return get_mode(change.livemode)
+    def mode(self, row: EntitlementChange) -> str:
+        return get_mode(row.livemode)
 
     @admin.display(description=gettext_lazy("delivery"))
     def delivery(self, change: EntitlementChange) -> str:
@@ -171,7 +172,7 @@ class EntitlementChangeAdmin(ListAdmin):
             provisioning.resend(change)
         except ValueError:
             return _("The subscriber was deleted: there is nobody left whose change it could be.")
-        self.log_change(request, change, "Sent again.")
+        self.log_change(request, change, _("Sent again."))
         return ""
 
 

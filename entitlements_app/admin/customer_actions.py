@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, reverse
+from django.urls import URLPattern
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -20,7 +20,7 @@ from entitlements_app.sync import Synced, sync_customer
 from .customer_facts import is_own
 from .customer_forms import CustomerDecisionForm, CustomerForm, EndForm, LinkForm, UnlinkForm
 from .customer_page import PERMISSIONS, CustomerPage
-from .decisions import what_was_decided
+from .decisions import in_the_log, what_was_decided
 
 
 class CustomerActions(CustomerPage):
@@ -38,11 +38,11 @@ class CustomerActions(CustomerPage):
         """Ask Stripe now, also who the customer is, and say what that changed."""
         if customer.deleted_at is not None:
             return self._failed(
-                request, customer, _("The customer %s was deleted in Stripe, so there is nothing to ask.")
+                request, customer, _("The customer %(customer)s was deleted in Stripe, so there is nothing to ask.")
             )
         if not is_own(customer):
             text = _(
-                "The customer %s is of another mode or account than the API key, with which Stripe would not know it."
+                "The customer %(customer)s is of another mode or account than the API key: Stripe would not know it."
             )
             return self._failed(request, customer, text)
         try:
@@ -51,10 +51,10 @@ class CustomerActions(CustomerPage):
             text = _(
                 "Stripe could not be asked about %(customer)s, and nothing was changed. %(error)s Try again later."
             )
-            return self._failed(request, customer, text, error)
+            return self._failed(request, customer, text, error=error)
         except (StripeRefused, ImproperlyConfigured) as error:
             text = _("Stripe could not be asked about %(customer)s, and nothing was changed. %(error)s")
-            return self._failed(request, customer, text, error)
+            return self._failed(request, customer, text, error=error)
         text, level = _what_came_of_it(customer, synced)
         return self._done(request, customer, text, level=level)
 
@@ -81,7 +81,9 @@ class CustomerActions(CustomerPage):
             return self._refused(request, form)
         except CustomerDeleted:
             return self._failed(
-                request, customer, _("The customer %s was deleted in Stripe. Link the customer that replaced it.")
+                request,
+                customer,
+                _("%(customer)s was deleted in Stripe. Link the customer that replaced it."),
             )
         text = _(
             "The customer %(customer)s is linked to %(subscriber)s. What it holds counts, and Stripe is asked soon."
@@ -93,7 +95,7 @@ class CustomerActions(CustomerPage):
         if not form.is_valid():
             return self._refused(request, form)
         if customer.subscriber is None:
-            return self._failed(request, customer, _("The customer %s is linked to nobody."))
+            return self._failed(request, customer, _("The customer %(customer)s is linked to nobody."))
         names = _names(customer, customer.subscriber)
         linking.unlink(customer.stripe_id, account=customer.account, livemode=customer.livemode)
         text = _("The customer %(customer)s is no longer linked to %(subscriber)s. What it holds counts for nobody.")
@@ -105,11 +107,11 @@ class CustomerActions(CustomerPage):
         if not form.is_valid():
             return self._refused(request, form)
         if customer.subscriber is None:
-            return self._failed(request, customer, _("The customer %s is linked to nobody: link it first."))
+            return self._failed(request, customer, _("The customer %(customer)s is linked to nobody: link it first."))
         made = form.decide(request, customer.subscriber)
         if made is None:
             return self._refused(request, form)
-        self.log_change(request, customer, f"{made.effect} {made.lookup_key}: {made.reason}")
+        self.log_change(request, customer, in_the_log(made))
         return self._done(request, customer, what_was_decided(made), log=False)
 
     def end(self, request: HttpRequest, customer: Customer) -> HttpResponse:
@@ -118,7 +120,7 @@ class CustomerActions(CustomerPage):
         if not form.is_valid():
             return self._refused(request, form)
         if customer.subscriber is None:
-            return self._failed(request, customer, _("The customer %s is linked to nobody: link it first."))
+            return self._failed(request, customer, _("The customer %(customer)s is linked to nobody: link it first."))
         key = form.cleaned_data["lookup_key"]
         count = overrides.clear(customer.subscriber, key)
         if not count:
@@ -143,14 +145,11 @@ class CustomerActions(CustomerPage):
         if log:
             self.log_change(request, customer, text)
         self.message_user(request, text, level)
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
-        return HttpResponseRedirect(reverse(name, args=[customer.pk], current_app=self.admin_site.name))
+        return HttpResponseRedirect(self.page("change", customer))
 
-    def _failed(
-        self, request: HttpRequest, customer: Customer, text: str, error: Exception | None = None
-    ) -> HttpResponse:
-        names = customer if error is None else {"customer": customer, "error": error}
-        return self._done(request, customer, text % names, level=messages.ERROR, log=False)
+    def _failed(self, request: HttpRequest, customer: Customer, text: str, **names: object) -> HttpResponse:
+        text = text % {"customer": customer, **names}
+        return self._done(request, customer, text, level=messages.ERROR, log=False)
 
     def _refused(self, request: HttpRequest, form: CustomerForm) -> HttpResponse:
         return self.show(request, form.customer.pk, form=form)
@@ -161,14 +160,15 @@ def _names(customer: Customer, subscriber: Model) -> dict[str, Any]:
 
 
 def _what_came_of_it(customer: Customer, synced: Synced) -> tuple[str, int]:
+    named = {"customer": customer}
     if not synced.applied:
-        text = _("There was other news of %s while Stripe was asked, so this answer was dropped. Confirm it again.")
-        return text % customer, messages.WARNING
+        text = _("There was other news of %(customer)s meanwhile, so this answer was dropped. Confirm it again.")
+        return text % named, messages.WARNING
     if not synced.known:
-        text = _("Stripe does not know %s in this mode. What was confirmed before stays.")
-        return text % customer, messages.WARNING
+        text = _("Stripe does not know %(customer)s in this mode. What was confirmed before stays.")
+        return text % named, messages.WARNING
     if not synced.changed:
-        return _("Stripe has confirmed %s: nothing has changed.") % customer, messages.SUCCESS
+        return _("Stripe has confirmed %(customer)s: nothing has changed.") % named, messages.SUCCESS
     keys = [*(f"+{key}" for key in sorted(synced.granted)), *(f"−{key}" for key in sorted(synced.revoked))]
     text = _("Stripe was asked about %(customer)s, and this has changed: %(keys)s.")
-    return text % {"customer": customer, "keys": ", ".join(keys)}, messages.SUCCESS
+    return text % {**named, "keys": ", ".join(keys)}, messages.SUCCESS

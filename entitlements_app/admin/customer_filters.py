@@ -1,4 +1,7 @@
-"""Filters of the list of customers, each by an index: if that has another order than the list, then up to MOST."""
+"""By what customers are filtered, and the word that says how well one is known.
+
+Each filter is by an index: if that has another order than the list, then up to MOST.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,39 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from entitlements_app import conf
 from entitlements_app.models import Customer
 
 from .bounded import at_most
+from .words import tag
 
 _Customers = QuerySet[Customer]
 
 
-class ModeFilter(admin.SimpleListFilter):
-    title = _("mode")
-    parameter_name = "livemode__exact"
+def state_tag(customer: Customer) -> str:
+    """The one word that matters most."""
+    return tag(*_state(customer))
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return (("1", _("live mode")), ("0", _("test mode")))
 
-    def queryset(self, request: HttpRequest, queryset: _Customers) -> _Customers:
-        if self.value() not in ("1", "0"):
-            return queryset
-        return queryset.filter(livemode=self.value() == "1")
+def _state(customer: Customer) -> tuple[str, str]:
+    if customer.deleted_at:
+        return gettext("deleted"), ""
+    if customer.missing_since:
+        return gettext("unknown to Stripe"), "ent-bad"
+    if customer.account or customer.livemode is not conf.livemode():
+        return gettext("not asked about"), ""
+    if customer.fetch_failures:
+        return gettext("cannot be fetched"), "ent-bad"
+    if customer.urgent:
+        return gettext("urgent"), "ent-warn"
+    if customer.hinted_at:
+        return gettext("marked"), "ent-warn"
+    if customer.window is None:
+        return gettext("not confirmed yet"), "ent-warn"
+    return gettext("confirmed"), "ent-good"
 
 
 class StateFilter(admin.SimpleListFilter):

@@ -8,8 +8,10 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
+from entitlements_app import conf
 from entitlements_app.explanation_text import get_cause
 from entitlements_app.models import (
     Customer,
@@ -27,6 +29,7 @@ from .customer_forms import CustomerDecisionForm, CustomerForm, LinkForm, Unlink
 from .decisions import KNOWN_KEYS
 from .links import list_of, page_of, seen_admin, stripe_dashboard
 from .read_only import ReadOnlyAdmin
+from .words import kind_tag, mode_tag, status_tag, tag
 
 PERMISSIONS = {
     "confirm": "confirm_customer",
@@ -64,7 +67,11 @@ class CustomerPage(ReadOnlyAdmin):
             "facts": facts,
             "customer": facts.customer,
             "known_keys_id": KNOWN_KEYS,
-            "changes": [(change, get_cause(change)) for change in facts.changes],
+            "mode": _mode_tags(facts.customer),
+            "others": [(other, _mode_tags(other)) for other in facts.others],
+            "changes": [(change, kind_tag(change), get_cause(change)) for change in facts.changes],
+            "events": [(event, status_tag(event)) for event in facts.events],
+            "known_keys": facts.known_keys,
             "raw_fields": self._raw_fields(facts.customer),
             **self._links(request, facts),
             **self._forms(request, facts, form),
@@ -111,3 +118,12 @@ class CustomerPage(ReadOnlyAdmin):
         """All that the row holds, but for the claim of a fetch."""
         fields = [field for field in customer._meta.concrete_fields if field.name != "claim"]
         return [(str(field.verbose_name), field.value_from_object(customer)) for field in fields]
+
+
+def _mode_tags(customer: Customer) -> str:
+    """Its mode, and whose account it is of; with a warning, if that is not what counts here."""
+    mode = mode_tag(customer.livemode, "" if customer.livemode is conf.livemode() else "ent-warn")
+    if not customer.account:
+        return mode
+    account = tag(_("account %(account)s") % {"account": customer.account}, "ent-warn")
+    return format_html("{} {}", account, mode)

@@ -9,24 +9,22 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
-from django.urls import reverse
-from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from entitlements_app.customer_search import Found, find_customers
 from entitlements_app.models import Customer
 from entitlements_app.subscribers import get_subscriber_model
 
-from .bounded import PlainList
 from .customer_actions import CustomerActions
-from .customer_filters import LinkFilter, ModeFilter, StateFilter
-from .customer_states import mode_name, state_tag
+from .customer_filters import LinkFilter, StateFilter, state_tag
 from .explain_page import ExplainPage
+from .listing import BoundedChangeList, ListAdmin, ModeFilter, Reach
+from .words import below
 
 _NAMED = 5  # subscribers without a customer that a list names
 
 
-class CustomerList(PlainList):
+class CustomerList(BoundedChangeList):
     """What is searched for is found before filters, so that these have little to look at."""
 
     found = Found()
@@ -48,15 +46,12 @@ class CustomerList(PlainList):
         """Subscribers whom the term names and who have no customer, each with the address of why not."""
         few = sorted(self.found.without_customer)[:_NAMED]
         rows = get_subscriber_model()._base_manager.filter(pk__in=few) if few else ()
-        return [(row, self._explained(row)) for row in rows]
-
-    def _explained(self, subscriber: Model) -> str:
-        page = reverse("admin:entitlements_app_customer_explain", current_app=self.model_admin.admin_site.name)
-        return f"{page}?subscriber={subscriber.pk}"
+        page = self.model_admin.page("explain")
+        return [(row, f"{page}?subscriber={row.pk}") for row in rows]
 
 
 @admin.register(Customer)
-class CustomerAdmin(CustomerActions, ExplainPage):
+class CustomerAdmin(CustomerActions, ExplainPage, ListAdmin):
     change_list_template = "admin/entitlements_app/customer/change_list.html"
     list_display = ("stripe_id", "who", "state", "subscriber", "mode", "last_confirmed")
     list_filter = (StateFilter, LinkFilter, ModeFilter)
@@ -70,6 +65,10 @@ class CustomerAdmin(CustomerActions, ExplainPage):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return CustomerList
 
+    def get_reach(self, request: HttpRequest, term: str) -> Reach:
+        """Its search and filters find by an index, each up to a number of its own."""
+        return Reach.ALL
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Customer], search_term: str
     ) -> tuple[QuerySet[Customer], bool]:
@@ -78,16 +77,12 @@ class CustomerAdmin(CustomerActions, ExplainPage):
     @admin.display(description=_("name and e-mail"))
     def who(self, customer: Customer) -> str:
         if customer.name and customer.email:
-            return format_html("{}<br>{}", customer.name, customer.email)
+            return below(customer.name, customer.email)
         return customer.name or customer.email
 
     @admin.display(description=_("state"))
     def state(self, customer: Customer) -> str:
         return state_tag(customer)
-
-    @admin.display(description=_("mode"))
-    def mode(self, customer: Customer) -> str:
-        return mode_name(customer)
 
     @admin.display(description=_("last confirmed"))
     def last_confirmed(self, customer: Customer) -> datetime | None:

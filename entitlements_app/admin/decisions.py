@@ -31,6 +31,7 @@ class DecisionForm(forms.Form):
     effect = forms.ChoiceField(
         label=gettext_lazy("Grant or deny"),
         choices=[(Effect.GRANT, gettext_lazy("Grant")), (Effect.DENY, gettext_lazy("Deny"))],
+        help_text=gettext_lazy("A denial wins over all grants, and over Stripe."),
     )
     lookup_key = forms.CharField(
         label=gettext_lazy("Lookup key"),
@@ -95,6 +96,12 @@ def what_was_decided(made: EntitlementOverride) -> str:
     if made.effect == Effect.DENY:
         text = _("“%(key)s” is denied to %(subscriber)s. Is it entitled now? %(reason)s")
     return text % answer_about(made)
+
+
+def in_the_log(override: EntitlementOverride) -> str:
+    """How the admin's log names it."""
+    names = {"effect": override.get_effect_display(), "key": override.lookup_key, "reason": override.reason}
+    return (_("%(effect)s “%(key)s”: %(reason)s") if override.reason else _("%(effect)s “%(key)s”")) % names
 
 
 def answer_about(override: EntitlementOverride) -> dict[str, Any]:

@@ -9,18 +9,20 @@ from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from entitlements_app.counts import today
 from entitlements_app.customer_search import find_customers
 from entitlements_app.models import ActiveEntitlement, Customer, Feature
 
 from .csv_export import as_csv, streamed
+from .links import Links
 from .listing import Choice, ListAdmin
-from .words import MODES, Links, below, get_mode
+from .words import MODES, below, get_mode
 
 MOST_FEATURES = 2000  # in the filter: who has more of them searches
 
@@ -105,8 +107,8 @@ class ActiveEntitlementAdmin(ListAdmin):
         ]
 
     @admin.display(description=gettext_lazy("mode"))
-    def mode(self, entitlement: ActiveEntitlement) -> str:
-        return get_mode(entitlement.feature.livemode)
+    def mode(self, row: ActiveEntitlement) -> str:
+        return get_mode(row.feature.livemode, row.feature.account)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ActiveEntitlement], search_term: str
@@ -135,15 +137,15 @@ class ActiveEntitlementAdmin(ListAdmin):
             context["export_address"] = f"{self.page('export')}?{request.GET.urlencode()}"
         return super().changelist_view(request, context)
 
-    def export(self, request: HttpRequest) -> StreamingHttpResponse | HttpResponseRedirect:
+    def export(self, request: HttpRequest) -> HttpResponseBase:
         """All rows that the list is about, however many."""
         try:
             rows = self.get_changelist_instance(request).get_queryset(request)
         except IncorrectLookupParameters:
             return HttpResponseRedirect(self.page("changelist") + "?e=1")
-        self.log_list_action(request, _("active entitlements"), f"Exported as CSV: {request.GET.urlencode() or 'all'}.")
-        today = timezone.localdate() if timezone.is_aware(timezone.now()) else timezone.now().date()
-        return streamed(request, as_csv(rows, COLUMNS, _cells), name=f"active-entitlements-{today:%Y-%m-%d}.csv")
+        said = _("Exported as CSV: %(rows)s") % {"rows": request.GET.urlencode() or _("all rows")}
+        self.log_list_action(request, _("active entitlements"), said)
+        return streamed(request, as_csv(rows, COLUMNS, _cells), name=f"active-entitlements-{today():%Y-%m-%d}.csv")
 
 
 def _whose(links: Links) -> Any:

@@ -22,7 +22,7 @@ from entitlements_app.transactions import alias, primary
 from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find, get_name, get_ways
 
 from .decisions import KNOWN_KEYS
-from .links import list_of, page_of
+from .links import address_of, list_of, page_of
 from .read_only import ReadOnlyAdmin
 
 
@@ -40,7 +40,7 @@ class ExplainPage(ReadOnlyAdmin):
         who, key = request.GET.get("who", "").strip(), request.GET.get("key", "").strip()
         try:
             if who:
-                return self._redirect(find(who), key)
+                return HttpResponseRedirect(self._address(find(who), key))
             found = _read_row(request)
         except SeveralMeant as error:
             choices = [(self._address(row, key), exact, get_name(row)) for exact, row in error.candidates]
@@ -49,15 +49,10 @@ class ExplainPage(ReadOnlyAdmin):
             return self._show(request, who=who, key=key, problem=str(error))
         return self._show(request, found=found, key=key, problem=_problem(request, found, key))
 
-    def _redirect(self, found: Model, key: str) -> HttpResponse:
-        return HttpResponseRedirect(self._address(found, key))
-
     def _address(self, found: Model, key: str) -> str:
         """Of the explanation about this subscriber, or customer that is nobody's."""
         whose = "customer" if isinstance(found, Customer) else "subscriber"
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_explain"
-        query = urlencode({whose: found.pk, "key": key})
-        return f"{reverse(name, current_app=self.admin_site.name)}?{query}"
+        return f"{self.page('explain')}?{urlencode({whose: found.pk, 'key': key})}"
 
     def _show(
         self, request: HttpRequest, *, found: Model | None = None, key: str, problem: str = "", **context: Any
@@ -96,8 +91,7 @@ class ExplainPage(ReadOnlyAdmin):
         app = reverse("admin:app_list", args=[self.opts.app_label], current_app=self.admin_site.name)
         crumbs = [(app, str(self.opts.app_config.verbose_name)), (customers, _("Customers"))]
         if isinstance(found, Customer):
-            name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
-            crumbs.append((reverse(name, args=[found.pk], current_app=self.admin_site.name), str(found)))
+            crumbs.append((self.page("change", found), str(found)))
         return crumbs
 
     def _override_page(self, request: HttpRequest, subscriber: Model | None, key: str) -> str:
@@ -107,9 +101,8 @@ class ExplainPage(ReadOnlyAdmin):
             return ""
         if not site.get_model_admin(EntitlementOverride).has_add_permission(request):
             return ""
-        name = f"admin:{self.opts.app_label}_entitlementoverride_add"
         query = urlencode({"subscriber": subscriber.pk, "lookup_key": key})
-        return f"{reverse(name, current_app=site.name)}?{query}"
+        return f"{address_of(site, EntitlementOverride, 'add')}?{query}"
 
 
 def _read_row(request: HttpRequest) -> Model | None:

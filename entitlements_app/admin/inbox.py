@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from entitlements_app import conf, inbox
-from entitlements_app.explanation_text import format_moment
+from entitlements_app import inbox
 from entitlements_app.models import Customer, WebhookEvent
 from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUBSCRIPTION_PREFIX, SUMMARY_UPDATED
 
+from .event_words import as_utc, get_meaning, get_source
+from .links import Links
 from .listing import AT_ONCE, Button, Choice, ListAdmin, ModeFilter, Reach, is_filtered
-from .words import NOTHING, Links, below, block, get_mode, tag
+from .words import NOTHING, below, block, status_tag
 
 Status = WebhookEvent.Status
-
-_TONES = {Status.PROCESSED: "ent-good", Status.PENDING: "ent-warn", Status.FAILED: "ent-bad"}
 
 
 class StatusFilter(Choice):
@@ -107,7 +104,7 @@ class WebhookEventAdmin(ListAdmin):
 
     @admin.display(description=gettext_lazy("status"))
     def state(self, event: WebhookEvent) -> str:
-        return tag(event.get_status_display(), _TONES.get(Status(event.status), ""))
+        return status_tag(event)
 
     @admin.display(description=gettext_lazy("type, customer"))
     def type_and_customer(self, event: WebhookEvent) -> str:
@@ -115,25 +112,19 @@ class WebhookEventAdmin(ListAdmin):
 
     @admin.display(description=gettext_lazy("what that means"))
     def meaning(self, event: WebhookEvent) -> str:
-        return _MEANINGS[Status(event.status)](event)
+        return get_meaning(event)
 
     @admin.display(description=gettext_lazy("error"))
     def problem(self, event: WebhookEvent) -> str:
         return block(event.error) if event.error else ""
 
-    @admin.display(description=gettext_lazy("mode"))
-    def mode(self, event: WebhookEvent) -> str:
-        return get_mode(event.livemode)
-
     @admin.display(description=gettext_lazy("how it came"))
     def source(self, event: WebhookEvent) -> str:
-        if event.sent_at is None:
-            return _("Not by a webhook that counts: found by asking the Events API, or tried again by staff.")
-        return _("By a webhook, signed at %(at)s (UTC).") % {"at": _as_text(event.sent_at)}
+        return get_source(event)
 
     @admin.display(description=gettext_lazy("created by Stripe (UTC)"))
     def created_by_stripe(self, event: WebhookEvent) -> str:
-        return NOTHING if event.created is None else _as_text(event.created)
+        return NOTHING if event.created is None else as_utc(event.created)
 
     @admin.display(description=gettext_lazy("payload"))
     def carried(self, event: WebhookEvent) -> str:
@@ -156,7 +147,7 @@ class WebhookEventAdmin(ListAdmin):
         return [self.button("replay", row, _("Try again"), title), dismiss]
 
     def replay_one(self, request: HttpRequest, event: WebhookEvent) -> HttpResponse:
-        if not self._each(request, event, inbox.replay, "Tried again."):
+        if not self._each(request, event, inbox.replay, _("Tried again.")):
             text = _("It cannot be tried again: it has not failed, or names no customer. Failed ones can be dismissed.")
             self.message_user(request, text, messages.ERROR)
             return self.back(request, event)
@@ -171,7 +162,7 @@ class WebhookEventAdmin(ListAdmin):
         return self.back(request, event)
 
     def dismiss_one(self, request: HttpRequest, event: WebhookEvent) -> HttpResponse:
-        if self._each(request, event, inbox.dismiss, "Dismissed."):
+        if self._each(request, event, inbox.dismiss, _("Dismissed.")):
             self.message_user(request, _("It is dismissed, and counts as ignored."), messages.SUCCESS)
         else:
             self.message_user(request, _("Only events that have failed can be dismissed."), messages.ERROR)
@@ -179,7 +170,7 @@ class WebhookEventAdmin(ListAdmin):
 
     @admin.action(description=gettext_lazy("Try failed events again"), permissions=["replay"])
     def replay(self, request: HttpRequest, events: QuerySet[WebhookEvent]) -> None:
-        tried, refused = self._all(request, events, inbox.replay, "Tried again.")
+        tried, refused = self._all(request, events, inbox.replay, _("Tried again."))
         if tried:
             text = ngettext("%d event is tried again.", "%d events are tried again.", tried)
             self.message_user(request, text % tried, messages.SUCCESS)
@@ -193,7 +184,7 @@ class WebhookEventAdmin(ListAdmin):
 
     @admin.action(description=gettext_lazy("Dismiss failed events"), permissions=["replay"])
     def dismiss(self, request: HttpRequest, events: QuerySet[WebhookEvent]) -> None:
-        dismissed, refused = self._all(request, events, inbox.dismiss, "Dismissed.")
+        dismissed, refused = self._all(request, events, inbox.dismiss, _("Dismissed."))
         if dismissed:
             text = ngettext("%d event is dismissed.", "%d events are dismissed.", dismissed)
             self.message_user(request, text % dismissed, messages.SUCCESS)
@@ -228,50 +219,3 @@ def _customer_column(links: Links) -> Any:
         return links.to(row) if row else event.customer_stripe_id or NOTHING
 
     return customer
-
-
-def _pending(event: WebhookEvent) -> str:
-    at = event.next_attempt_at
-    if event.attempts == 0:
-        return _("It waits to be processed for the first time.")
-    if at is None or at <= timezone.now():
-        return _("It failed, and is tried again when the inbox is next worked off.")
-    return _("It failed, and is tried again on %(at)s.") % {"at": format_moment(at)}
-
-
-def _processed(_event: WebhookEvent) -> str:
-    return _("It was applied, or its customer was marked so that Stripe is asked.")
-
-
-def _ignored(event: WebhookEvent) -> str:
-    if event.error.startswith(inbox.DISMISSED):
-        return _("It had failed, and somebody dismissed it. Nothing follows from it.")
-    if event.account:
-        return _("It is of another account than the site's own, so it was stored and nothing else.")
-    if event.livemode is not conf.livemode():
-        return _("It is of the other mode than this site's, so it was stored and nothing else.")
-    return _("Nothing follows from an event like this one, so it was stored and nothing else.")
-
-
-def _failed(event: WebhookEvent) -> str:
-    if event.customer_stripe_id:
-        return _("It could not be processed, so Stripe is asked about its customer. Mend the cause, then try it again.")
-    return _(
-        "It could not be read, and names no customer whom Stripe could be asked about. Dismiss it when you know why."
-    )
-
-
-_MEANINGS: dict[Status, Callable[[WebhookEvent], str]] = {
-    Status.PENDING: _pending,
-    Status.PROCESSED: _processed,
-    Status.IGNORED: _ignored,
-    Status.FAILED: _failed,
-}
-
-
-def _as_text(seconds: int) -> str:
-    """Stripe's seconds, which may be beyond any date."""
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):
-        return str(seconds)

@@ -13,20 +13,17 @@ from typing import Any, ClassVar, NamedTuple, cast
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
-from django.contrib.admin.utils import quote
-from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
-from django.core.exceptions import PermissionDenied
+from django.contrib.admin.utils import label_for_field
+from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.http import require_POST
 
-from entitlements_app.transactions import without_atomic_requests
-
-from .bounded import NEWEST, PlainList, among_newest, at_most
+from .bounded import NEWEST, among_newest, at_most
+from .links import Links
 from .read_only import ReadOnlyAdmin
-from .words import MODES, Links
+from .words import MODES, get_mode
 
 AT_ONCE = 500  # rows that one action is done to
 
@@ -37,12 +34,25 @@ class Reach(Enum):
     NEWEST = "newest"  # no index finds them
 
 
-class BoundedChangeList(PlainList):
-    """As far as it reaches. Exports and actions are about all rows."""
+class BoundedChangeList(ChangeList):
+    """Named for what it shows, in its own order only, and as far as it reaches. Actions and exports are of all rows."""
 
     model_admin: ListAdmin
     newest = NEWEST
     is_of_newest = False
+
+    @property
+    def title(self) -> str:
+        return str(capfirst(self.opts.verbose_name_plural))
+
+    @title.setter
+    def title(self, title: str) -> None:
+        """Django's says what to do with a list."""
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        """By another column a big table would be sorted whole."""
+        self.params.pop(ORDER_VAR, None)
+        return list(super().get_ordering(request, queryset))
 
     def get_results(self, request: HttpRequest) -> None:
         reach = self.model_admin.get_reach(request, self.query.strip())
@@ -82,10 +92,14 @@ class ListAdmin(ReadOnlyAdmin):
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
         links = Links(self.admin_site, request)
         names = super().get_fields(request, obj)
-        return [links.column(str(name), self._called(str(name))) if name in self.linked else name for name in names]
+        return [
+            links.column(name, str(label_for_field(name, self.model))) if name in self.linked else name
+            for name in names
+        ]
 
-    def _called(self, name: str) -> str:
-        return str(getattr(self.opts.get_field(name), "verbose_name", name))
+    @admin.display(description=_("mode"))
+    def mode(self, row: Any) -> str:
+        return get_mode(row.livemode, row.account)
 
     def get_buttons(self, request: HttpRequest, row: Any) -> list[Button]:
         """What who asks may do to this row."""
@@ -101,18 +115,6 @@ class ListAdmin(ReadOnlyAdmin):
         if row := context.get("original"):
             context["buttons"] = self.get_buttons(request, row)
         return super().render_change_form(request, context, *args, **kwargs)
-
-    def list_action_path(self, name: str, action: Any, *, permission: str) -> URLPattern:
-        """`<name>/`: a POST of who has the permission, about the list as it is filtered by the query string."""
-
-        def view(request: HttpRequest) -> HttpResponse:
-            if not self.may(request, permission):
-                raise PermissionDenied
-            response: HttpResponse = action(request)
-            return response
-
-        guarded = without_atomic_requests(require_POST(self.admin_site.admin_view(view)))
-        return path(f"{name}/", guarded, name=f"{self.opts.app_label}_{self.opts.model_name}_{name}")
 
     def say_if_cut(self, request: HttpRequest, chosen: Sequence[Model]) -> None:
         """After an action that took the first AT_ONCE of these rows."""
@@ -135,11 +137,6 @@ class ListAdmin(ReadOnlyAdmin):
         if row is None or not self.has_view_permission(request):
             return HttpResponseRedirect(self.page("changelist"))
         return HttpResponseRedirect(self.page("change", row))
-
-    def page(self, name: str, row: Model | None = None) -> str:
-        """The address of the page of that name, about a row or all."""
-        full_name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{name}"
-        return reverse(full_name, args=[] if row is None else [quote(row.pk)], current_app=self.admin_site.name)
 
 
 def is_filtered(request: HttpRequest) -> bool:

@@ -26,7 +26,6 @@ class OverrideForm(DecisionForm):
         subscriber: Any = self.fields["subscriber"]
         subscriber.label = str(get_subscriber_model()._meta.verbose_name).capitalize()
         subscriber.open_for(site, request, EntitlementOverride._meta.get_field("subscriber"))
-        self.fields["effect"].help_text = _("A denial wins over all grants, and over Stripe.")
         self.fields["starts"].help_text = _("Empty: now. Without a time: when the day begins. Time zone: %(zone)s.") % {
             "zone": timezone.get_current_timezone_name()
         }

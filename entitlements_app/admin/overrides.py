@@ -7,7 +7,7 @@ from typing import Any, cast
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import AdminForm
 from django.core.exceptions import PermissionDenied
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, QuerySet, TextChoices
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, reverse
 from django.utils import timezone
@@ -21,10 +21,27 @@ from entitlements_app.explanation_text import format_moment
 from entitlements_app.models import Customer, EntitlementOverride
 from entitlements_app.subscriber_search import find_subscribers
 
-from .decisions import KNOWN_KEYS, Effect, answer_about, what_was_decided
+from .decisions import KNOWN_KEYS, Effect, answer_about, in_the_log, what_was_decided
+from .links import Links
 from .listing import AT_ONCE, Button, Choice, ListAdmin, Reach, is_filtered
 from .override_forms import OverrideForm
-from .words import NOTHING, Links, below, tag
+from .words import NOTHING, below, tag
+
+
+class State(TextChoices):
+    IN_FORCE = "in_force", gettext_lazy("in force")
+    TO_COME = "to_come", gettext_lazy("to come")
+    OVER = "over", gettext_lazy("over")
+
+
+_TONES = {State.IN_FORCE: "ent-good", State.TO_COME: "ent-warn", State.OVER: ""}
+
+
+def get_state(override: EntitlementOverride) -> State:
+    now = timezone.now()
+    if override.period.is_in_force(now):
+        return State.IN_FORCE
+    return State.TO_COME if override.starts_at > now else State.OVER
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -32,16 +49,15 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return (("in_force", _("in force")), ("to_come", _("to come")), ("over", _("over")))
+        return State.choices
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         now = timezone.now()
-        conditions = {
-            "in_force": Q(starts_at__lte=now) & (Q(expires_at=None) | Q(expires_at__gt=now)),
-            "to_come": Q(starts_at__gt=now),
-            "over": Q(expires_at__lte=now),
-        }
-        return queryset.filter(conditions.get(self.value() or "", Q()))
+        if self.value() == State.IN_FORCE:
+            return queryset.in_force(now)
+        if self.value() == State.TO_COME:
+            return queryset.filter(starts_at__gt=now)
+        return queryset.filter(expires_at__lte=now) if self.value() == State.OVER else queryset
 
 
 class EffectFilter(Choice):
@@ -117,10 +133,8 @@ class EntitlementOverrideAdmin(ListAdmin):
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, override: EntitlementOverride) -> str:
-        now = timezone.now()
-        if override.period.is_in_force(now):
-            return tag(_("in force"), "ent-good")
-        return tag(_("to come"), "ent-warn") if override.starts_at > now else tag(_("over"))
+        state = get_state(override)
+        return tag(state.label, _TONES[state])
 
     @admin.display(description=gettext_lazy("from, until"))
     def period(self, override: EntitlementOverride) -> str:
@@ -145,7 +159,7 @@ class EntitlementOverrideAdmin(ListAdmin):
             if form.is_valid() and (
                 made := form.decide(request, form.cleaned_data["subscriber"], starts=form.cleaned_data["starts"])
             ):
-                self.log_addition(request, made, f"{made.effect} {made.lookup_key}")
+                self.log_addition(request, made, in_the_log(made))
                 self.message_user(request, what_was_decided(made), messages.SUCCESS)
                 return self._after_adding(request, made)
         else:
@@ -182,10 +196,10 @@ class EntitlementOverrideAdmin(ListAdmin):
         return self.may(request, "end_entitlementoverride")
 
     def get_buttons(self, request: HttpRequest, row: EntitlementOverride) -> list[Button]:
-        now = timezone.now()
-        if not self.has_end_permission(request) or (row.expires_at is not None and row.expires_at <= now):
+        state = get_state(row)
+        if not self.has_end_permission(request) or state is State.OVER:
             return []
-        if row.starts_at > now:
+        if state is State.TO_COME:
             return [self.button("end", row, _("Call it off"), _("It is deleted, and never counts."))]
         return [self.button("end", row, _("End it now"), _("It stays on record."))]
 
@@ -215,7 +229,7 @@ class EntitlementOverrideAdmin(ListAdmin):
             overrides.end(override)
         except ValueError:  # over, or gone
             return False
-        self.log_change(request, override, f"Ended: {override.effect} {override.lookup_key}, {override.reason}")
+        self.log_change(request, override, _("Ended: %(override)s") % {"override": in_the_log(override)})
         return True
 
 

@@ -11,7 +11,9 @@ from entitlements_app import counts
 from entitlements_app.models import ActiveEntitlement, EntitlementChange, Feature
 
 from . import plot
-from .numbers import Number, Numbers, of_mode, span
+from .links import of_mode
+from .numbers import Number, Numbers
+from .words import active_tag, get_number, get_span
 
 FEATURES: Final = 50
 
@@ -24,13 +26,16 @@ def get_features(livemode: bool, numbers: Numbers) -> dict[str, Any]:
         "rows": [_feature(row, numbers) for row in found[:FEATURES]],
         "are_more": len(found) > FEATURES,
         "all": numbers.list(Feature, **of_mode(livemode)),
-        "age": span(timezone.now() - min(row["counted_at"] for row in counted)) if counted else "",
-        "of_customers": numbers.text(max((row["of_customers"] for row in counted), default=0)),
+        "age": get_span(timezone.now() - min(row["counted_at"] for row in counted)) if counted else "",
+        "of_customers": get_number(max((row["of_customers"] for row in counted), default=0)),
     }
 
 
 def _feature(row: dict[str, Any], numbers: Numbers) -> dict[str, Any]:
-    shown = row | {"url": numbers.page(Feature(pk=row["pk"]))}
+    shown = row | {
+        "archived": "" if row["active"] else active_tag(False),
+        "url": numbers.page(Feature(pk=row["pk"])),
+    }
     if row["customers"] is None:
         return shown
     percent = plot.share(row["customers"], row["of_customers"])
@@ -55,10 +60,10 @@ def get_days(livemode: bool, numbers: Numbers) -> dict[str, Any]:
     return {
         "rows": rows,
         "plot": drawn,
-        "lines": [(line, numbers.text(line.number)) for line in drawn.lines],
-        "granted": numbers.text(sum(day.granted or 0 for day in days)),
-        "revoked": numbers.text(sum(day.revoked or 0 for day in days)),
-        "age": span(timezone.now() - counted_at) if counted_at else "",
+        "lines": [(line, get_number(line.number)) for line in drawn.lines],
+        "granted": get_number(sum(day.granted or 0 for day in days)),
+        "revoked": get_number(sum(day.revoked or 0 for day in days)),
+        "age": get_span(timezone.now() - counted_at) if counted_at else "",
     }
 
 

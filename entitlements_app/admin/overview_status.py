@@ -15,10 +15,11 @@ from django.utils.translation import gettext_lazy
 from entitlements_app.health import Problem, get_problems
 from entitlements_app.models import Customer, EntitlementChange, EntitlementOverride, SyncRun, WebhookEvent
 from entitlements_app.status import Drift, DriftCount, Kind, Run, Status
-from entitlements_app.windows import LEASE
 
 from . import plot
-from .numbers import Number, Numbers, of_mode, span
+from .links import of_mode
+from .numbers import Number, Numbers
+from .words import get_number, get_span, is_at_work, mode_tag, run_tag
 
 _DONE = {
     Kind.CONFIRM: gettext_lazy("customers asked about"),
@@ -34,6 +35,7 @@ def get_facts(status: Status, numbers: Numbers) -> dict[str, Any]:
     livemode = status.configuration.livemode
     return {
         "status": status,
+        "mode": mode_tag(livemode, "ent-good" if livemode else "ent-warn"),
         "problems": [_problem(problem, livemode, numbers) for problem in get_problems(status)],
         "numbers": _numbers(status, numbers),
         "ages": _ages(status),
@@ -96,9 +98,9 @@ def _ages(status: Status) -> dict[str, str]:
         "untold": status.overrides.longest_untold_seconds,
         "poll": status.poll_lag_seconds,
     }
-    ages = {name: "" if number is None else span(timedelta(seconds=number)) for name, number in seconds.items()}
+    ages = {name: "" if number is None else get_span(timedelta(seconds=number)) for name, number in seconds.items()}
     paused = status.calls.paused_until
-    return ages | {"paused": span(paused - status.as_of) if paused else ""}
+    return ages | {"paused": get_span(paused - status.as_of) if paused else ""}
 
 
 def _drift(status: Status, numbers: Numbers) -> list[tuple[str, Number, list[tuple[str, Number]]]]:
@@ -130,27 +132,17 @@ def _run(kind: Kind, run: Run | None, status: Status, numbers: Numbers) -> dict[
     }
     if run is None:
         return row
-    state, word = _run_state(kind, run, status)
-    percent = plot.share(run.done, run.total) if run.total and state == "work" else None
-    figures = {name: numbers.text(getattr(run, name) or 0) for name in ("done", "total", "changed", "failed")}
+    percent = plot.share(run.done, run.total) if run.total and is_at_work(run, status.as_of) else None
+    figures = {name: get_number(getattr(run, name) or 0) for name in ("done", "total", "changed", "failed")}
     return (
         row
         | figures
         | {
             "run": run,
-            "state": state,
-            "word": word,
-            "ago": span(status.as_of - run.seen_at),
+            "state": run_tag(kind, run, status.as_of),
+            "ago": get_span(status.as_of - run.seen_at),
             "did": _DONE[kind],
             "percent": percent,
             "bar": None if percent is None else plot.width(percent),
         }
     )
-
-
-def _run_state(kind: Kind, run: Run, status: Status) -> tuple[str, str]:
-    if run.finished_at is not None and run.error:
-        return "bad", _("failed")
-    if run.finished_at is not None or kind == Kind.CONFIRM:  # which has one run an hour, whoever fetches
-        return "good", _("done")
-    return ("warn", _("broke off")) if status.as_of - run.seen_at > LEASE else ("work", _("at work"))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
@@ -20,13 +21,15 @@ from django.views.decorators.http import require_POST
 from entitlements_app.transactions import primary, without_atomic_requests
 
 from .bounded import BoundedPaginator
+from .links import address_of
 
 if TYPE_CHECKING:
     _ModelAdmin = admin.ModelAdmin[Any]
 else:
     _ModelAdmin = admin.ModelAdmin  # generic for the type checker only
 
-Action = Callable[[HttpRequest, Any], HttpResponse]
+Action = Callable[[HttpRequest, Any], HttpResponseBase]
+ListAction = Callable[[HttpRequest], HttpResponseBase]
 
 
 class ReadOnlyAdmin(_ModelAdmin):
@@ -65,14 +68,30 @@ class ReadOnlyAdmin(_ModelAdmin):
         database has it.
         """
 
-        def view(request: HttpRequest, object_id: str) -> HttpResponse:
+        def view(request: HttpRequest, object_id: str) -> HttpResponseBase:
             if not self.may(request, permission):
                 raise PermissionDenied
             return action(request, self.row(object_id))
 
-        update_wrapper(view, action)
+        return self._post(f"<path:object_id>/{name}/", name, update_wrapper(view, action))
+
+    def list_action_path(self, name: str, action: ListAction, *, permission: str) -> URLPattern:
+        """`<name>/`: the same about the list as it is filtered by the query string."""
+
+        def view(request: HttpRequest) -> HttpResponseBase:
+            if not self.may(request, permission):
+                raise PermissionDenied
+            return action(request)
+
+        return self._post(f"{name}/", name, update_wrapper(view, action))
+
+    def _post(self, route: str, name: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
         guarded = without_atomic_requests(require_POST(self.admin_site.admin_view(view)))
-        return path(f"<path:object_id>/{name}/", guarded, name=f"{self.opts.app_label}_{self.opts.model_name}_{name}")
+        return path(route, guarded, name=f"{self.opts.app_label}_{self.opts.model_name}_{name}")
+
+    def page(self, name: str, row: Model | None = None) -> str:
+        """The address of the page of that name, about a row or all."""
+        return address_of(self.admin_site, self.model, name, row)
 
     def row(self, object_id: str) -> Any:
         """The row of that primary key on the primary database. Raises `Http404`."""

@@ -7,18 +7,15 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
-from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from entitlements_app.models import EntitlementChange, SyncRun
-from entitlements_app.runs import KILLED
-from entitlements_app.windows import LEASE
 
+from .links import Links, of_mode
 from .listing import Choice, ListAdmin, ModeFilter, Reach
-from .words import NOTHING, Links, block, get_mode, tag
+from .words import NOTHING, block, get_number, get_span, run_tag
 
 Kind = SyncRun.Kind
 
@@ -66,14 +63,7 @@ class SyncRunAdmin(ListAdmin):
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, run: SyncRun) -> str:
-        if run.error:
-            return tag(_("killed") if run.error == KILLED else _("failed"), "ent-bad")
-        if run.finished_at is not None:
-            return tag(_("done"), "ent-good")
-        if timezone.now() - run.seen_at < LEASE:
-            return tag(_("at work"), "ent-warn")
-        # Fetches of an hour share a run, which ends with the first one of a later hour.
-        return tag(_("nothing more to do yet")) if run.kind == Kind.CONFIRM else tag(_("killed"), "ent-bad")
+        return run_tag(run.kind, run, timezone.now())
 
     @admin.display(description=gettext_lazy("error"))
     def why(self, run: SyncRun) -> str:
@@ -82,38 +72,27 @@ class SyncRunAdmin(ListAdmin):
     @admin.display(description=gettext_lazy("took"))
     def took(self, run: SyncRun) -> str:
         end = run.finished_at or run.seen_at
-        seconds = max(int((end - run.started_at).total_seconds()), 0)
-        if seconds < 60:
-            return ngettext("%d second", "%d seconds", seconds) % seconds
-        return str(timesince(run.started_at, end))
+        return get_span(end - run.started_at, units=2)
 
     @admin.display(description=gettext_lazy("progress"))
     def progress(self, run: SyncRun) -> str:
-        done = number_format(run.done, force_grouping=True)
+        done = get_number(run.done)
         if not run.total:
             return done
-        words = _("%(done)s of %(total)s") % {"done": done, "total": number_format(run.total, force_grouping=True)}
-        bar = '<progress class="ent-progress" max="{}" value="{}" aria-label="{}"></progress> {}'
+        words = _("%(done)s of %(total)s") % {"done": done, "total": get_number(run.total)}
+        bar = '<progress max="{}" value="{}" aria-label="{}"></progress> {}'
         return format_html(bar, run.total, min(run.done, run.total), words, words)
-
-    @admin.display(description=gettext_lazy("mode"))
-    def mode(self, run: SyncRun) -> str:
-        return get_mode(run.livemode)
 
     def _drift(self, links: Links) -> Any:
         @admin.display(description=gettext_lazy("drift"))
         def drift(run: SyncRun) -> str:
             """How often a fetch found our copy wrong, by the likely cause."""
-            counts = ((cause, getattr(run, f"drift_{cause}")) for cause in EntitlementChange.Drift)
+            of_run = of_mode(run.livemode)
             told = [
-                [links.to_list(EntitlementChange, _changes(cause, run), f"{cause.label}: {count}")]
-                for cause, count in counts
-                if count
+                [links.to_list(f"{cause.label}: {number}", EntitlementChange, drift__exact=cause.value, **of_run)]
+                for cause in EntitlementChange.Drift
+                if (number := getattr(run, f"drift_{cause}"))
             ]
             return format_html_join(", ", "{}", told) or NOTHING
 
         return drift
-
-
-def _changes(cause: EntitlementChange.Drift, run: SyncRun) -> str:
-    return f"?drift__exact={cause.value}&livemode__exact={int(run.livemode)}"
