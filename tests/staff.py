@@ -22,9 +22,9 @@ def staff(*codenames: str, name: str = "support", csrf: bool = False) -> Client:
 
 
 def staff_for_all(*, only: str = "", csrf: bool = False) -> Client:
-    """With all permissions of the app, or all whose names begin so."""
+    """Another one, with all permissions of the app, or all whose names begin so."""
     permissions = Permission.objects.filter(content_type__app_label="entitlements_app", codename__startswith=only)
-    return staff(*permissions.values_list("codename", flat=True), csrf=csrf)
+    return staff(*permissions.values_list("codename", flat=True), name="chief", csrf=csrf)
 
 
 def url(model: Any, *rest: object) -> str:

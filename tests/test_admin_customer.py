@@ -435,7 +435,7 @@ def test_a_key_is_granted_and_denied_for_good(acme: Any, support: Client) -> Non
     )
     assert "sso" not in get_entitlements(acme)
     granted, denied = EntitlementOverride.objects.order_by("pk")
-    assert (granted.author.username, granted.reason, denied.reason) == ("staff-1", "pilot", "abuse")
+    assert (granted.author.username, granted.reason, denied.reason) == ("chief", "pilot", "abuse")
     assert LogEntry.objects.count() == 2
 
 

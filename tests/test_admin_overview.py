@@ -97,7 +97,7 @@ def svgs(html: str) -> list[ElementTree.Element]:
 
 
 def test_the_index_leads_to_it(viewer: Client) -> None:
-    assert f'href="{URL}"' in staff.get("/admin/").content.decode()
+    assert f'href="{URL}"' in viewer.get("/admin/").content.decode()
 
 
 def test_a_feature_has_its_customers_and_their_share(site: None, viewer: Client) -> None:
@@ -113,7 +113,7 @@ def test_a_feature_leads_to_the_entitlements_of_it(site: None, viewer: Client) -
     sso = Feature.objects.get(lookup_key="sso")
     address = f"/admin/entitlements_app/activeentitlement/?feature__id__exact={sso.pk}"
     assert f'<a href="{address}">3</a>' in page(viewer)
-    listed = staff.get(address).context["cl"]
+    listed = viewer.get(address).context["cl"]
     assert {row.feature for row in listed.result_list} == {sso}
     assert listed.result_count == 3
 
@@ -169,13 +169,13 @@ def test_what_waits_is_told_with_its_age(site: None, viewer: Client) -> None:
 
 
 def test_the_numbers_are_those_of_the_status(site: None, viewer: Client) -> None:
-    told, shown = status.get_status(), staff.get(URL).context["numbers"]
+    told, shown = status.get_status(), viewer.get(URL).context["numbers"]
     assert (shown["marked"].value, shown["due"].value) == (told.customers.marked, told.customers.due)
     assert shown["customers"].value == Customer.objects.count()
 
 
 def test_each_number_is_that_of_the_list_it_leads_to(site: None, viewer: Client) -> None:
-    context = staff.get(URL).context
+    context = viewer.get(URL).context
     shown = {name: number for name, number in context["numbers"].items() if name not in ("calls", "untold")}
     shown |= {f"{day['day']} {n.url}": n for day in context["days"]["rows"] for n in day["kinds"]}
     shown |= {period: number for period, number, _ in context["drift"]}
@@ -183,7 +183,7 @@ def test_each_number_is_that_of_the_list_it_leads_to(site: None, viewer: Client)
     shown |= {row["lookup_key"]: row["customers"] for row in context["features"]["rows"]}
     leading = {name: number for name, number in shown.items() if number.url}
     assert leading.keys() > {"pending", "overdue", "failed", "marked", "due", "urgent", "undelivered", "parked", "sso"}
-    found = {name: staff.get(number.url).context["cl"].result_count for name, number in leading.items()}
+    found = {name: viewer.get(number.url).context["cl"].result_count for name, number in leading.items()}
     assert found == {name: number.value for name, number in leading.items()}
 
 
@@ -296,7 +296,7 @@ def test_every_link_leads_somewhere(site: None, viewer: Client) -> None:
         "activeentitlement", "customer", "entitlementchange", "feature", "syncrun", "webhookevent"
     }  # fmt: skip
     for address in links:
-        assert staff.get(address).status_code == 200, address
+        assert viewer.get(address).status_code == 200, address
 
 
 @pytest.mark.parametrize("rest", ["add/", "1/", "1/change/", "1/delete/", "1/history/", "add"])
