@@ -32,11 +32,11 @@ def page_of(row: SyncRun, *may: str) -> str:
     ("kind", "fields", "word"),
     [
         (Kind.ALL, {}, "at work"),
-        (Kind.ALL, {"silent": timedelta(hours=1)}, "killed"),
+        (Kind.ALL, {"silent": timedelta(hours=1)}, "broke off"),
         (Kind.CONFIRM, {"silent": timedelta(hours=1)}, "nothing more to do yet"),
         (Kind.ALL, {"finished": True}, "done"),
         (Kind.CATALOG, {"finished": True, "error": "Stripe <said> no"}, "failed"),
-        (Kind.ALL, {"finished": True, "error": runs.KILLED}, "killed"),
+        (Kind.ALL, {"finished": True, "error": runs.KILLED}, "broke off"),
     ],
 )
 def test_a_run_s_state_is_a_word(kind: str, fields: dict[str, Any], word: str) -> None:
@@ -50,10 +50,10 @@ def test_a_run_s_state_is_a_word(kind: str, fields: dict[str, Any], word: str) -
         assert "<said>" not in page_of(row)
 
 
-def test_a_killed_run_that_the_next_one_buried_is_told_so() -> None:
+def test_a_run_that_the_next_one_found_dead_is_told_so() -> None:
     old = run(seen_at=timezone.now() - timedelta(hours=1))
     assert runs.start(Kind.ALL)
-    assert ">killed</span>" in page_of(old)
+    assert ">broke off</span>" in page_of(old)
 
 
 def test_progress_is_a_bar_and_words() -> None:

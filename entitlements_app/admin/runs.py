@@ -32,7 +32,7 @@ class OutcomeFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
-        return (("open", _("not ended")), ("done", _("done")), ("failed", _("failed or killed")))
+        return (("open", _("not ended")), ("done", _("done")), ("failed", _("failed or broke off")))
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         if self.value() == "open":

@@ -48,13 +48,13 @@ def active_tag(active: bool) -> str:
 
 def run_tag(kind: str, run: SyncRun | Run, now: datetime) -> str:
     if run.error:
-        return tag(_("killed") if run.error == KILLED else _("failed"), "ent-bad")
+        return tag(_("broke off") if run.error == KILLED else _("failed"), "ent-bad")
     if run.finished_at is not None:
         return tag(_("done"), "ent-good")
     if is_at_work(run, now):
         return tag(_("at work"), "ent-warn")
     # Fetches of an hour share a run, which ends with the first one of a later hour.
-    return tag(_("nothing more to do yet")) if kind == SyncRun.Kind.CONFIRM else tag(_("killed"), "ent-bad")
+    return tag(_("nothing more to do yet")) if kind == SyncRun.Kind.CONFIRM else tag(_("broke off"), "ent-bad")
 
 
 def is_at_work(run: SyncRun | Run, now: datetime) -> bool:
