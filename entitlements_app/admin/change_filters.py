@@ -16,12 +16,13 @@ from entitlements_app import counts
 from entitlements_app.models import EntitlementChange
 from entitlements_app.provisioning import NOT_SENT
 
-from .bounded import MOST, among_newest
+from .bounded import among_newest
 from .listing import Choice
 
 _Rows = QuerySet[EntitlementChange]
 
 DAYS = 7  # in the sidebar; links from the overview name older ones
+DISORDER = 10_000  # changes that may be numbered before those of an earlier moment
 
 
 class Delivery(TextChoices):
@@ -125,9 +126,9 @@ class DayFilter(admin.SimpleListFilter):
         if keys is None:
             return among_newest(rows)
         first, last = keys
-        rows = rows.filter(pk__gte=first - MOST)
+        rows = rows.filter(pk__gte=first - DISORDER)
         # Since it was counted, late ones may have come; and today goes on.
-        return rows if day >= counts.today() else rows.filter(pk__lte=last + MOST)
+        return rows if day >= counts.today() else rows.filter(pk__lte=last + DISORDER)
 
     def _day(self) -> date | None:
         value = self.value()
