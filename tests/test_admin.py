@@ -98,12 +98,12 @@ def test_failed_events_are_tried_again_by_who_may(support: Client) -> None:
     deliver(customer_deleted("cus_acme"))
     WebhookEvent.objects.filter(type="customer.deleted").update(status="failed")
     chosen = {"action": "replay", "_selected_action": list(WebhookEvent.objects.values_list("pk", flat=True))}
-    User.objects.get(username="support").user_permissions.remove(permission("replay_webhookevent"))
+    User.objects.get(username="chief").user_permissions.remove(permission("replay_webhookevent"))
     assert b'value="replay"' not in support.get(url(WebhookEvent)).content
     support.post(url(WebhookEvent), chosen)
     assert WebhookEvent.objects.filter(status="failed").exists()
 
-    User.objects.get(username="support").user_permissions.add(permission("replay_webhookevent"))
+    User.objects.get(username="chief").user_permissions.add(permission("replay_webhookevent"))
     said = support.post(url(WebhookEvent), chosen, follow=True).content.decode()
     assert "1 event is tried again." in said
     assert "1 event has not failed, or names no customer." in said
