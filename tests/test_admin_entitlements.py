@@ -168,6 +168,13 @@ def test_no_cell_is_a_formula(globex: Any, begin: str) -> None:
     assert row["email"] == row["name"] == f"'{hostile}"
 
 
+def test_no_cell_ends_at_a_semicolon(globex: Any) -> None:
+    """At which spreadsheets of some countries begin a new one, that could be a formula."""
+    Customer.objects.filter(stripe_id="cus_globex").update(name="Globex;=cmd|' /C calc'!A1")
+    answer = staff(VIEW, EXPORT).post(f"{EXPORT_URL}?q=cus_globex")
+    assert b""","Globex;=cmd|' /C calc'!A1",""" in b"".join(answer.streaming_content)
+
+
 def test_names_of_others_are_text_on_the_page(globex: Any) -> None:
     Feature.objects.filter(lookup_key="sso").update(name="<script>alert(1)</script>")
     page = html_of(staff(VIEW).get(url(ActiveEntitlement)))
@@ -216,7 +223,7 @@ def test_an_export_is_read_in_chunks_between_which_others_write(
         chunks = iter(support.post(EXPORT_URL).streaming_content)
     finally:
         connection.settings_dict["ATOMIC_REQUESTS"] = False
-    assert next(chunks).startswith(b"lookup_key,feature,")
+    assert next(chunks).startswith(b'"lookup_key","feature",')
     with django_assert_num_queries(1):
         assert next(chunks).count(b"\r\n") == csv_export.CHUNK
     together(lambda: deliver(summary("cus_new", "sso")))

@@ -47,7 +47,8 @@ async def _awaited(chunks: Iterator[str]) -> AsyncIterator[str]:
 
 def _lines(rows: Sequence[Sequence[object]]) -> str:
     text = StringIO()
-    csv.writer(text).writerows([[_defused(cell) for cell in row] for row in rows])
+    # Between quotes, as some countries' spreadsheets begin a new cell at each semicolon that is not.
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows([[_defused(cell) for cell in row] for row in rows])
     return text.getvalue()
 
 
