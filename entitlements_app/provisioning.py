@@ -91,24 +91,28 @@ def deliver_due(*, deadline: float) -> DeliveryReport:
     return report
 
 
-def resend(change: EntitlementChange) -> None:
+def resend(change: EntitlementChange, *, only_parked: bool = False) -> bool:
     """Deliver a change again, after the commit: one that was delivered to every receiver, another to those not done.
 
-    It comes before what waits, and after newer ones that were delivered. Raises `ValueError` for a change that is not
-    effective, or whose subscriber was deleted.
+    It comes before what waits, and after newer ones that were delivered. With `only_parked` one that is no longer
+    parked is left alone, as somebody else has sent it. Returns whether it is sent. Raises `ValueError` for a change
+    that is not effective, or whose subscriber was deleted.
     """
 
-    def work() -> None:
+    def work() -> bool:
         row = _changes().select_for_update().get(pk=change.pk)
         if not row.effective or row.subscriber_id is None:
             raise ValueError(f"{row} is about no subscriber's answer: there is nobody to tell.")
+        if only_parked and (row.parked_at is None or row.delivered_at is not None):
+            return False
         row.receivers_done = row.receivers_done if row.delivered_at is None else []
         row.delivered_at = row.parked_at = row.next_attempt_at = None
         row.attempts, row.error = 0, ""
         row.save(using=alias(), update_fields=_DELIVERY_FIELDS)
         deliver_after_commit([row.subscriber_id], livemode=row.livemode)
+        return True
 
-    transactions.write(work)
+    return transactions.write(work)
 
 
 def withdraw(subscriber_id: Any) -> None:

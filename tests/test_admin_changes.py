@@ -214,6 +214,28 @@ def test_several_are_sent_again_and_others_left_alone(globex: Any) -> None:
     assert LogEntry.objects.count() == 2
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_somebody_else_sends_meanwhile_is_not_sent_twice(globex: Any) -> None:
+    first, second = park(of_acme()), park(change(lookup_key="audit"))
+    listener, colleague = Listener(), staff(VIEW, RESEND, name="colleague")
+
+    def send_the_other(change: EntitlementChange, **_: Any) -> None:
+        if change.pk == first.pk:
+            colleague.post(url(EntitlementChange, second.pk, "resend"))
+
+    chosen = {"action": "resend", "_selected_action": [first.pk, second.pk]}
+    with connected(listener), connected(send_the_other):
+        message = said(staff(VIEW, RESEND), url(EntitlementChange), chosen)
+    assert message.startswith("1 change is sent again. Only parked changes are sent again")
+    assert sorted(listener.heard) == ["+audit", "+sso"]
+
+
+@pytest.mark.parametrize("key", ["abc", "-1 OR 1=1", "\0", "9" * 30, "1" * 5000])
+def test_made_up_keys_of_rows_are_a_bad_request(globex: Any, key: str) -> None:
+    answer = staff(VIEW, RESEND).post(url(EntitlementChange), {"action": "resend", "_selected_action": key})
+    assert answer.status_code == 400
+
+
 def test_nobody_is_told_of_a_subscriber_that_is_gone(globex: Any) -> None:
     row = park(of_acme(), subscriber=None)
     message = said(staff(VIEW, RESEND), url(EntitlementChange, row.pk, "resend"))

@@ -37,6 +37,7 @@ _TONES = {Delivery.DELIVERED: "ent-good", Delivery.PARKED: "ent-bad", Delivery.W
 class EntitlementChangeAdmin(ListAdmin):
     list_filter = (KindFilter, CauseFilter, EffectiveFilter, DeliveryFilter, DriftFilter, DayFilter, ModeFilter)
     list_select_related = ("subscriber", "customer")
+    moments = ("created_at__gte",)
     search_fields = ("lookup_key",)  # see get_search_results
     search_help_text = gettext_lazy("A lookup key, a customer (cus_…) or the primary key of a subscriber")
     actions = ("resend",)
@@ -166,12 +167,12 @@ class EntitlementChangeAdmin(ListAdmin):
 
     def _resend(self, request: HttpRequest, change: EntitlementChange) -> str:
         """What speaks against it; empty if it is sent."""
-        if get_delivery(change) is not Delivery.PARKED:
-            return _("Only parked changes are sent again: others are delivered, wait for their turn or concern nobody.")
         try:
-            provisioning.resend(change)
+            is_sent = get_delivery(change) is Delivery.PARKED and provisioning.resend(change, only_parked=True)
         except ValueError:
             return _("The subscriber was deleted: there is nobody left whose change it could be.")
+        if not is_sent:
+            return _("Only parked changes are sent again: others are delivered, wait for their turn or concern nobody.")
         self.log_change(request, change, _("Sent again."))
         return ""
 

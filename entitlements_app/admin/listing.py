@@ -11,10 +11,12 @@ from enum import Enum
 from typing import Any, ClassVar, NamedTuple, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
 from django.contrib.admin.utils import label_for_field
 from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
+from django.core.exceptions import BadRequest, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.text import capfirst
@@ -80,11 +82,6 @@ class ListAdmin(ReadOnlyAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BoundedChangeList
 
-    def lookup_allowed(self, lookup: str, value: str, request: Any = None) -> bool:
-        """What a filter of ours is called, whatever Django would make of the name."""
-        own = {getattr(of_list, "parameter_name", None) for of_list in self.get_list_filter(request)}
-        return lookup in own or super().lookup_allowed(lookup, value, request)
-
     def get_reach(self, request: HttpRequest, term: str) -> Reach:
         """How far the list looks that is asked for, when `term` is searched for."""
         return Reach.FOUND if term or is_filtered(request) else Reach.ALL
@@ -115,6 +112,18 @@ class ListAdmin(ReadOnlyAdmin):
         if row := context.get("original"):
             context["buttons"] = self.get_buttons(request, row)
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **options: Any
+    ) -> HttpResponse | None:
+        """The rows of an action are chosen by keys that are some, which Django does not ask."""
+        try:
+            for text in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                self.opts.pk.clean(text, None)
+        except ValidationError as error:
+            raise BadRequest("A row was chosen by what is no primary key.") from error
+        response: HttpResponse | None = super().response_action(request, queryset, *args, **options)
+        return response
 
     def say_if_cut(self, request: HttpRequest, chosen: Sequence[Model]) -> None:
         """After an action that took the first AT_ONCE of these rows."""
