@@ -15,10 +15,9 @@ from django.db.models import BooleanField, F, Func, QuerySet, Value
 from django.db.models.functions import Lower
 
 from .models import ID_LENGTH, Customer
-from .subscriber_search import find_subscribers
+from .subscriber_search import can_be_found, find_subscribers
 
 MOST: Final = 500
-_LONGEST: Final = 512  # that of an e-mail address
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def find_customers(term: str) -> Found:
     Anything may be typed: what nothing can be called finds nothing.
     """
     term = term.strip()
-    if not term or len(term) > _LONGEST or not _is_storable(term):
+    if not term or not can_be_found(term):
         return Found()
     named = _keys(Customer.objects.filter(stripe_id=term))
     if term.startswith("cus_"):
@@ -49,15 +48,6 @@ def find_customers(term: str) -> Found:
     if max(len(subscribers), len(named)) > MOST:
         return Found(frozenset(named[:MOST]), is_cut=True)
     return Found(frozenset(named), frozenset(subscribers).difference(theirs.values()))
-
-
-def _is_storable(term: str) -> bool:
-    """Whether a database could hold such a text: PostgreSQL knows no NUL, and nothing encodes half of a character."""
-    try:
-        term.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in term
 
 
 def _keys(customers: QuerySet[Customer]) -> list[int]:

@@ -24,6 +24,19 @@ from django.db.models.functions import Lower, Upper
 from .subscribers import get_subscriber_model
 
 LOOKED_THROUGH: Final = 30_000
+_LONGEST: Final = 512  # that of an e-mail address
+
+
+def can_be_found(term: str) -> bool:
+    """Whether anything can be called so, and a database be asked for it.
+
+    PostgreSQL knows no NUL, nothing encodes half of a character, and SQLite compares no very long text.
+    """
+    try:
+        term.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(term) <= _LONGEST and "\0" not in term
 
 
 def find_subscribers(term: str, *, most: int, look_through: bool) -> list[Any]:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from . import conf
 from .models import Customer
+from .subscriber_search import can_be_found
 from .subscribers import get_subscriber_model, read_key
 from .transactions import alias, primary
 
@@ -51,7 +52,7 @@ def find(text: str) -> Model:
     prefix, _colon, rest = text.partition(":")
     if prefix in readings and rest:
         text, readings = rest, {prefix: readings[prefix]}
-    found = {prefix: [] if "\0" in text else read(text) for prefix, read in readings.items()}
+    found = {prefix: read(text) if can_be_found(text) else [] for prefix, read in readings.items()}
     different = {(type(row), row.pk): row for rows in found.values() for row in rows}
     if len(different) > 1:
         raise _several(text, found)

@@ -74,6 +74,39 @@ def test_a_feature_shows_its_products_and_a_product_its_features(support: Client
     assert b"sso (feat_" in support.get(url(Product, Product.objects.get().pk, "change")).content
 
 
+@pytest.mark.parametrize(
+    ("model", "query"),
+    [
+        (Customer, {"claim__startswith": "a"}),
+        (Customer, {"metadata__icontains": "a"}),
+        (Customer, {"subscriber__password__startswith": "a"}),
+        (ActiveEntitlement, {"customer__subscriber__password__startswith": "a"}),
+        (EntitlementChange, {"error__regex": "("}),
+        (EntitlementOverride, {"author__password__startswith": "a"}),
+        (WebhookEvent, {"payload__contains": "{"}),
+        (WebhookEvent, {"id__in": "9" * 30}),
+        (Customer, {"next_fetch_at__lte": "0001-01-01T00:00:00+14:00"}),
+        (WebhookEvent, {"next_attempt_at__lte": "9999-12-31T23:59:59-14:00"}),
+        (EntitlementChange, {"created_at__gte": "2026-02-30T00:00:00+00:00"}),
+    ],
+)
+def test_a_list_is_asked_only_what_its_page_asks(support: Client, model: Any, query: dict[str, str]) -> None:
+    assert support.get(url(model), query).status_code == 400
+
+
+@pytest.mark.parametrize("term", ["\0", "a" * 60_000])
+@pytest.mark.parametrize("column", ["activeentitlement feature", "productfeature product"])
+def test_any_text_may_be_typed_where_rows_are_offered(support: Client, column: str, term: str) -> None:
+    model, name = column.split()
+    asked = {"app_label": "entitlements_app", "model_name": model, "field_name": name, "term": term}
+    assert support.get("/admin/autocomplete/", asked).json()["results"] == []
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_search_is_too_long(support: Client, model: Any) -> None:
+    assert b"0 results" in support.get(url(model), {"q": "a" * 60_000}).content
+
+
 def test_private_tables_are_not_shown(support: Client) -> None:
     content = support.get("/admin/").content.decode().lower()
     assert "state" not in content.replace("statement", "")

@@ -124,6 +124,7 @@ def test_a_text_that_could_be_several_offers_each(viewer: Client) -> None:
         ({"who": "cus_unseen", "key": "sso"}, "A customer is known from its first webhook event on"),
         ({"who": "a\0b", "key": "sso"}, "Tried as: "),
         ({"who": "9" * 5000, "key": "sso"}, "Tried as: "),
+        ({"who": "x@" + "y" * 60_000, "key": "sso"}, "Tried as: "),
         ({"who": "", "key": "sso"}, "Say who: "),
         ({"customer": "x", "key": "sso"}, "There is no such customer."),
         ({"customer": "9" * 40, "key": "sso"}, "There is no such customer."),

@@ -56,6 +56,7 @@ class CustomerAdmin(CustomerActions, ExplainPage, ListAdmin):
     list_display = ("stripe_id", "who", "state", "subscriber", "mode", "last_confirmed")
     list_filter = (StateFilter, LinkFilter, ModeFilter)
     list_select_related = ("subscriber",)
+    moments = ("next_fetch_at__lte",)
     search_fields = ("stripe_id",)  # there is a search box; `customer_search` knows what for
     search_help_text = _(
         "A Stripe ID (cus_…), a whole e-mail address, the beginnings of words of a name, or the subscriber: its whole "

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy
 from entitlements_app.counts import today
 from entitlements_app.customer_search import find_customers
 from entitlements_app.models import ActiveEntitlement, Customer, Feature
+from entitlements_app.subscriber_search import can_be_found
 
 from .csv_export import as_csv, streamed
 from .links import Links
@@ -116,6 +117,8 @@ class ActiveEntitlementAdmin(ListAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
+        if not can_be_found(term):
+            return queryset.none(), False
         if "@" in term:
             return queryset.filter(customer_id__in=find_customers(term).customers), False
         customers = _pks(Customer.objects.filter(stripe_id=term)) if term.startswith("cus_") else []

@@ -58,6 +58,7 @@ class TypeFilter(admin.SimpleListFilter):
 class WebhookEventAdmin(ListAdmin):
     list_display = ("received_at", "state", "type_and_customer", "problem", "created_by_stripe", "mode")
     list_filter = (StatusFilter, TypeFilter, ModeFilter)
+    moments = ("next_attempt_at__lte",)
     search_fields = ("stripe_id",)  # see get_search_results
     search_help_text = gettext_lazy("The whole ID of an event (evt_…) or of a customer (cus_…)")
     actions = ("replay", "dismiss")

@@ -6,18 +6,22 @@ What staff may do has its own view: a POST, with a permission of its own, outsid
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import MAXYEAR, MINYEAR
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.widgets import url_params_from_lookup_dict
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
+from entitlements_app.subscriber_search import can_be_found
 from entitlements_app.transactions import primary, without_atomic_requests
 
 from .bounded import BoundedPaginator
@@ -40,6 +44,7 @@ class ReadOnlyAdmin(_ModelAdmin):
     show_facets = admin.ShowFacets.NEVER  # each is a count of its own
     sortable_by = ()  # by a column that has no index, a big table would be sorted whole
     ordering: ClassVar[tuple[str, ...]] = ("-pk",)
+    moments: ClassVar[tuple[str, ...]] = ()  # lookups of a time that links to the list ask for
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -49,6 +54,31 @@ class ReadOnlyAdmin(_ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:
+        """The list's filters and what links ask for, and not whatever a query string can say of a column.
+
+        That would tell what no page shows, have a big table read whole, or be no condition for the database.
+        """
+        filters = self.get_list_filter(request)
+        if lookup in {getattr(each, "parameter_name", None) for each in filters}:
+            return True
+        if lookup in self.moments:
+            return _is_moment(value)
+        choices = [each() if callable(each) else each for each in self.opts.related_fkey_lookups]
+        if any((lookup, value) in url_params_from_lookup_dict(each).items() for each in choices):
+            return True  # of a field of the site's own that refers to these rows
+        columns = {each[0] if isinstance(each, tuple) else each for each in filters}
+        is_named = any(isinstance(each, str) and f"{lookup}__".startswith(f"{each}__") for each in columns)
+        return is_named and super().lookup_allowed(lookup, value, request)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """As Django does it; the search box refuses a NUL, but what offers rows to choose from takes any text."""
+        if not can_be_found(search_term):
+            return queryset.none(), False
+        return super().get_search_results(request, queryset, search_term)
 
     def get_urls(self) -> list[URLPattern]:
         """No page of ours needs one transaction around it, and an action for many rows opens one for each."""
@@ -99,3 +129,12 @@ class ReadOnlyAdmin(_ModelAdmin):
             return primary(self.model).get(pk=self.opts.pk.to_python(object_id))
         except (self.model.DoesNotExist, ValidationError) as error:
             raise Http404(_("There is no such row.")) from error
+
+
+def _is_moment(text: Any) -> bool:
+    """Whether this is a time, in all time zones."""
+    try:
+        moment = parse_datetime(str(text))
+    except ValueError:
+        return False
+    return moment is not None and MINYEAR < moment.year < MAXYEAR
