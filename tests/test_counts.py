@@ -271,5 +271,5 @@ def test_it_costs_a_few_queries_however_much_there_is(clock: Any, django_assert_
     )
     change(*[at(2026, 6, 15, 11, number // 4) for number in range(200)])
     count()
-    with django_assert_max_num_queries(90):
+    with django_assert_max_num_queries(120):  # more, the larger primary keys are: days are found by halving
         count()
