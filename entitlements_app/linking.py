@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from django.db.models import Model
 from django.utils import timezone
 
@@ -11,6 +14,8 @@ from .models import Customer, SubscriberState
 from .stripe_objects import is_usable_id
 from .subscribers import subscriber_key
 from .transactions import primary
+
+_T = TypeVar("_T")
 
 
 def link(
@@ -64,6 +69,21 @@ def unlink(stripe_id: str, *, account: str = "", livemode: bool | None = None) -
         return customer
 
     return transactions.write(work)
+
+
+def unless_moved(customer: Customer, work: Callable[[], _T]) -> _T:
+    """Do this work under the customer's lock: what somebody decided who saw it linked as `customer` says.
+
+    Raises `AlreadyLinked`, and does nothing, if it is linked otherwise by now. Runs inside a caller's `atomic`.
+    """
+
+    def checked() -> _T:
+        row = mirror.lock([customer.pk]).get(customer.pk)
+        if row is None or row.subscriber_id != customer.subscriber_id:
+            raise AlreadyLinked(f"{customer.stripe_id} was linked or unlinked meanwhile.")
+        return work()
+
+    return transactions.write(checked)
 
 
 def lock_before_deletion(*, instance: Model, **_: object) -> None:

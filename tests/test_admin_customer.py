@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -29,6 +29,7 @@ from tests.delivery import deliver, summary
 from tests.rows import BY_ORGANISATION, customer, held, make_subscriber
 from tests.shop import Shop
 from tests.staff import staff, staff_for_all, text_of, url
+from tests.threads import Crowd, wait_for_backends
 
 pytestmark = pytest.mark.django_db
 
@@ -417,6 +418,22 @@ def test_what_was_meant_for_one_subscriber_is_not_done_to_another(acme: Any, sup
     assert "The customer was linked or unlinked since this page was shown to you." in text_of(response)
     assert customer().subscriber_id == other.pk
     assert set(get_entitlements(other)) == {"sso"}
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", ["link", "unlink"])
+def test_nor_if_it_moves_while_the_form_is_looked_at(acme: Any, support: Client, name: str) -> None:
+    other, shown = make_subscriber(), customer()
+    fields = {"subscriber": str(make_subscriber().pk), "move": "on", "sure": "on"}
+    said: list[str] = []
+    with transaction.atomic():
+        link(other, "cus_acme", move=True)
+        crowd = Crowd().start(lambda: said.append(text_of(send(support, shown, name, **fields))))
+        wait_for_backends(1)
+    crowd.join()
+    assert "The customer was linked or unlinked since this page was shown to you." in said[0]
+    assert customer().subscriber_id == other.pk
 
 
 # Grant, deny, end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import messages
@@ -18,7 +19,7 @@ from entitlements_app.models import Customer
 from entitlements_app.sync import Synced, sync_customer
 
 from .customer_facts import is_own
-from .customer_forms import CustomerDecisionForm, CustomerForm, EndForm, LinkForm, UnlinkForm
+from .customer_forms import MOVED, CustomerDecisionForm, CustomerForm, EndForm, LinkForm, UnlinkForm
 from .customer_page import PERMISSIONS, CustomerPage
 from .decisions import in_the_log, what_was_decided
 
@@ -66,19 +67,14 @@ class CustomerActions(CustomerPage):
         if subscriber.pk == customer.subscriber_id:
             text = _("The customer %(customer)s is linked to %(subscriber)s already.")
             return self._done(request, customer, text % _names(customer, subscriber), level=messages.INFO, log=False)
-        try:
-            linking.link(
-                subscriber,
-                customer.stripe_id,
-                account=customer.account,
-                livemode=customer.livemode,
-                move=form.cleaned_data.get("move", False),
-            )
-        except AlreadyLinked:
-            form.add_error(
-                "move" if "move" in form.fields else None, _("It is linked to another subscriber. Say that it moves.")
-            )
+        if customer.subscriber_id is not None and not form.cleaned_data["move"]:
+            form.add_error("move", _("It is linked to another subscriber. Say that it moves."))
             return self._refused(request, form)
+        link = partial(linking.link, subscriber, customer.stripe_id, move=True, **_whose(customer))
+        try:
+            linking.unless_moved(customer, link)
+        except AlreadyLinked:
+            return self._failed(request, customer, str(MOVED))
         except CustomerDeleted:
             return self._failed(
                 request,
@@ -97,7 +93,10 @@ class CustomerActions(CustomerPage):
         if customer.subscriber is None:
             return self._failed(request, customer, _("The customer %(customer)s is linked to nobody."))
         names = _names(customer, customer.subscriber)
-        linking.unlink(customer.stripe_id, account=customer.account, livemode=customer.livemode)
+        try:
+            linking.unless_moved(customer, partial(linking.unlink, customer.stripe_id, **_whose(customer)))
+        except AlreadyLinked:
+            return self._failed(request, customer, str(MOVED))
         text = _("The customer %(customer)s is no longer linked to %(subscriber)s. What it holds counts for nobody.")
         return self._done(request, customer, text % names)
 
@@ -153,6 +152,10 @@ class CustomerActions(CustomerPage):
 
     def _refused(self, request: HttpRequest, form: CustomerForm) -> HttpResponse:
         return self.show(request, form.customer.pk, form=form)
+
+
+def _whose(customer: Customer) -> dict[str, Any]:
+    return {"account": customer.account, "livemode": customer.livemode}
 
 
 def _names(customer: Customer, subscriber: Model) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from entitlements_app.subscribers import get_subscriber_model
 from .decisions import DecisionForm
 from .fields import SubscriberField
 
+MOVED = gettext_lazy("The customer was linked or unlinked since this page was shown to you. Nothing was changed.")
+
 
 class CustomerForm(forms.Form):
     """About a customer. What was meant for one subscriber is not done to another that it was linked to meanwhile."""
@@ -29,10 +31,10 @@ class CustomerForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
-        if cleaned.get("shown_subscriber", "") != _spelled(self.customer.subscriber_id):
-            raise forms.ValidationError(
-                _("The customer was linked or unlinked since this page was shown to you. Nothing was changed.")
-            )
+        now = _spelled(self.customer.subscriber_id)
+        if cleaned.get("shown_subscriber", "") != now:
+            self.data = {**dict(self.data.items()), "shown_subscriber": now}  # the page is shown anew
+            raise forms.ValidationError(MOVED)
         return cleaned
 
     def focus_on_error(self) -> None:
