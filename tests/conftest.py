@@ -67,7 +67,10 @@ GROUPS = {
     # They neither plan nor compare a time.
     "timeless": (
         "tests/test_access.py",
+        "tests/test_admin.py",
         "tests/test_admin_entitlements.py",
+        "tests/test_admin_explain.py",
+        "tests/test_admin_inbox.py",
         "tests/test_admin_search.py",
         "tests/test_admin_size.py",
         "tests/test_catalog_trouble.py",

@@ -642,6 +642,7 @@ WHAT_HAPPENS = st.one_of(
 
 
 @pytest.mark.once
+@pytest.mark.once
 @hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(WHAT_HAPPENS, max_size=8))
 def test_an_explanation_and_the_gates_say_the_same_whatever_happened(history: list[tuple[Any, ...]]) -> None:

@@ -153,6 +153,7 @@ def test_only_what_a_newer_row_says_again_is_forgotten(acme: Any) -> None:
     assert set(left) == {("granted", "audit"), ("revoked", "sso")}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(2))
 def test_the_log_replays_as_before(shop: Shop, seed: int) -> None:
     """Whatever has happened, in whatever order, and wherever the past begins."""

@@ -30,7 +30,7 @@ def test_whatever_happens_what_is_promised_holds() -> None:
     run_state_machine_as_test(
         Site,
         settings=settings(
-            max_examples=int(SOAK or 12),
+            max_examples=int(SOAK or 8),
             stateful_step_count=50,
             # The same cases each time; a soak looks for new ones.
             derandomize=SOAK is None,

@@ -134,7 +134,7 @@ def test_without_scripts_the_pages_renew_themselves(open_site: Open) -> None:
     expect(page.locator("[data-held]")).to_have_count(2)
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 360), ("dark", 1280)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1280)])
 def test_every_page_fits_and_can_be_read(open_site: Open, scheme: str, width: int) -> None:
     page = open_site("/sign-in/", color_scheme=scheme, viewport={"width": width, "height": 800})
     fits_and_can_be_read(page)
