@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from entitlements_app.models import Feature
+from entitlements_app.models import Customer, Feature
 
 pytestmark = [pytest.mark.django_db, pytest.mark.postgresql]
 
@@ -123,17 +123,19 @@ _RARE = """
 
 
 def test_no_page_reads_a_big_table_from_end_to_end(big_tables: None, admin_client: Client) -> None:
+    """A superuser saves the two queries that permissions take."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL jit = off")
+    pages = [f"{model}/?{query}" for model, queries in PAGES.items() for query in queries]
+    pages += [f"customer/{Customer.objects.get(stripe_id='cus_150').pk}/change/", "overview/"]
     said = []
-    for model, queries in PAGES.items():
-        for query in queries:
-            address = f"/admin/entitlements_app/{model}/?{query}"
-            with CaptureQueriesContext(connection) as asked:
-                assert admin_client.get(address).status_code == 200
-            assert len(asked) <= 12, address
-            for sql in (each["sql"] for each in asked.captured_queries if each["sql"].startswith(("SELECT", "("))):
-                said += [f"{address}: {rows:,} rows in {step}:\n  {sql}" for step, rows in too_much(sql)]
+    for page in pages:
+        address = f"/admin/entitlements_app/{page}"
+        with CaptureQueriesContext(connection) as asked:
+            assert admin_client.get(address).status_code == 200
+        assert len(asked) <= 12 - 2, address
+        for sql in (each["sql"] for each in asked.captured_queries if each["sql"].startswith(("SELECT", "("))):
+            said += [f"{address}: {rows:,} rows in {step}:\n  {sql}" for step, rows in too_much(sql)]
     assert not said, "\n".join(said)
 
 
