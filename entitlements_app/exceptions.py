@@ -18,16 +18,25 @@ class CustomerDeleted(EntitlementsError):
 class StripeUnavailable(EntitlementsError):
     """Stripe did not give a usable answer, or the call budget is used up. Nothing was changed; try again later.
 
-    `status` is the HTTP status of the answer, `None` when there was none.
+    `status` is the HTTP status of the answer, `None` when there was none. `idempotency_key` is set where a change of
+    the catalogue may have happened or not: pass it with the next try, and it happens once.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, idempotency_key: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        self.idempotency_key = idempotency_key
 
 
 class StripeRefused(EntitlementsError):
-    """Stripe answered that this will not work as asked. The same call will fail again until something is changed."""
+    """Stripe answered, or its rules say, that this will not work as asked, and will not until something is changed.
+
+    `param` is Stripe's name of the parameter that is wrong, empty if it is not about one.
+    """
+
+    def __init__(self, message: str, *, param: str = "") -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class UnknownFeature(EntitlementsError):

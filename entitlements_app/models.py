@@ -190,6 +190,7 @@ class Feature(models.Model):
     detached_at = models.DateTimeField(
         _("detached at"), null=True, help_text=_("When the catalogue last showed it no longer with a product.")
     )
+    version = models.PositiveIntegerField(default=0, editable=False)  # rises with each change made from here
 
     class Meta:
         verbose_name = _("feature")
@@ -199,6 +200,7 @@ class Feature(models.Model):
         )
         # Not unique: an archived feature keeps its key, and a new one may take it.
         indexes = (models.Index(fields=["lookup_key"], name="entitlements_feature_key"),)
+        permissions = (("archive_feature", _("Can archive features")),)
 
     def __str__(self) -> str:
         return f"{self.lookup_key} ({self.stripe_id})"
@@ -215,6 +217,7 @@ class Product(models.Model):
     features_read_at = models.DateTimeField(
         _("features read at"), null=True, help_text=_("When Stripe was last asked which features are attached to it.")
     )
+    version = models.PositiveIntegerField(default=0, editable=False)  # rises with each feature attached, detached here
 
     class Meta:
         verbose_name = _("product")
@@ -343,6 +346,9 @@ class EntitlementOverride(models.Model):
         related_name="+",
     )
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
+    is_bridge = models.BooleanField(
+        _("bridge"), default=False, help_text=_("It ends by itself when Stripe grants the key to the subscriber.")
+    )
 
     objects = EntitlementOverrideQuerySet.as_manager()
 
@@ -355,6 +361,9 @@ class EntitlementOverride(models.Model):
                 name="entitlements_override_period",
             ),
             models.CheckConstraint(condition=models.Q(effect__in=[GRANT, DENY]), name="entitlements_override_effect"),
+            models.CheckConstraint(
+                condition=models.Q(is_bridge=False) | models.Q(effect=GRANT), name="entitlements_override_bridge"
+            ),
         )
         indexes = (models.Index(fields=["lookup_key", "effect"], name="entitlements_override_key"),)
         permissions = (("end_entitlementoverride", _("Can end entitlement overrides")),)

@@ -40,6 +40,13 @@ class NoSuchObject(StripeRefused):
     """Stripe does not know the object in this account and mode."""
 
 
+class KeyReused(StripeRefused):
+    """The idempotency key was used for another call."""
+
+
+LONGEST_SAID = 300  # characters of what Stripe says of a refusal
+
+
 @dataclass(frozen=True)
 class Answer:
     """Parsed JSON, with the answer's `Date` in Stripe seconds, and how many seconds it took."""
@@ -47,6 +54,7 @@ class Answer:
     data: Any
     date: int | None
     duration: float
+    replayed: bool = False
 
 
 @sensitive_variables()
@@ -80,6 +88,24 @@ def _signed_time(header: str) -> int:
 
 def get(path: str, params: dict[str, Any], allowance: Allowance) -> Answer:
     """Make one call. Raises `NoSuchObject`, `StripeRefused` or `StripeUnavailable`."""
+    return _call("get", path, params, allowance)
+
+
+def post(path: str, params: dict[str, Any], allowance: Allowance, *, idempotency_key: str) -> Answer:
+    """Make one call that changes something, at most once for each idempotency key. Raises what `get` raises.
+
+    With `KeyReused` the key stood for another call. An answer may be `replayed`: of the first call with the key, of up
+    to 24 hours ago. A failure with HTTP 5xx is replayed as well (CONTRACT §10).
+    """
+    return _call("post", path, params | {"idempotency_key": idempotency_key}, allowance)
+
+
+def delete(path: str, allowance: Allowance) -> Answer:
+    """Make one call that deletes something. Raises what `get` raises; a second one for the same is `NoSuchObject`."""
+    return _call("delete", path, {}, allowance)
+
+
+def _call(method: str, path: str, params: dict[str, Any], allowance: Allowance) -> Answer:
     if conf.stripe_api_key() is None:
         raise StripeRefused("ENTITLEMENTS_STRIPE_API_KEY is not set, so Stripe cannot be asked.")
     allowance.take()
@@ -88,14 +114,15 @@ def get(path: str, params: dict[str, Any], allowance: Allowance) -> Answer:
     client = _client(_timeouts(allowance.longest_call))
     began = time.monotonic()
     try:
-        answer: Any = client.raw_request("get", path, **params)
+        answer: Any = client.raw_request(method, path, **params)
     except stripe.StripeError as error:
         # The SDK's frames hold the key, and an error report shows the frames of a cause: leave them behind.
         problem = error.with_traceback(None)
     else:
         duration = time.monotonic() - began
-        return Answer(data=answer.data, date=_date(answer.headers.get("Date")), duration=duration)
-    translated = _translated(problem)
+        replayed = answer.headers.get("Idempotent-Replayed") == "true"
+        return Answer(answer.data, _date(answer.headers.get("Date")), duration, replayed)
+    translated = _translated(problem, is_read=method == "get")
     if isinstance(translated, budget.Stopped):
         allowance.stop(translated)
     elif isinstance(translated, NoAnswer | TooManyCalls):
@@ -127,7 +154,7 @@ def _client_of(key: str, base: str | None, timeouts: tuple[float, float], pid: i
     )
 
 
-def _translated(error: stripe.StripeError) -> Exception:
+def _translated(error: stripe.StripeError, *, is_read: bool) -> Exception:
     """Our error for Stripe's, decided by HTTP status and code: texts are not part of its API."""
     status = error.http_status
     code = error.error.code if error.error is not None else None
@@ -145,7 +172,17 @@ def _translated(error: stripe.StripeError) -> Exception:
         return StripeUnavailable(f"Stripe has trouble ({_reason(error)}).", status=status)
     if status in (409, 424) or status < 400:
         return UnusableAnswer(f"Stripe's answer cannot be used ({_reason(error)}).", status=status)
-    return StripeRefused(f"Stripe refused the call ({_reason(error)}).")
+    if isinstance(error, stripe.IdempotencyError):
+        return KeyReused("The idempotency key was used for another call. Take another one for another change.")
+    said = "" if is_read else _said(error)
+    param = str(getattr(error.error, "param", None) or "")
+    return StripeRefused(f"Stripe refused the call ({_reason(error)}).{said}", param=param)
+
+
+def _said(error: stripe.StripeError) -> str:
+    """What Stripe says of a change that it refuses, in a line for whoever wants it."""
+    text = " ".join(str(error.user_message or "").split())
+    return f" It says: {text[:LONGEST_SAID]}" if text else ""
 
 
 def _reason(error: stripe.StripeError) -> str:
