@@ -6,6 +6,7 @@ features and the products cost one for each hundred.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +14,10 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from . import conf, stripe_client, stripe_objects
+from . import conf, stripe_client, stripe_objects, stripe_reads
 from .budget import Allowance, Exhausted
-from .stripe_client import NoSuchObject, UnusableAnswer
-from .stripe_objects import Attachment, CatalogFeature, CatalogProduct, Malformed, Page
+from .stripe_client import NoSuchObject
+from .stripe_objects import Attachment, CatalogFeature, CatalogProduct, Page
 from .stripe_reads import read_all
 
 FEATURES = "/v1/entitlements/features"
@@ -51,14 +52,29 @@ def retrieve_features(ids: Iterable[str], allowance: Allowance) -> dict[str, Cat
     """These features by id, but for those that Stripe does not know."""
     found = {}
     for feature_id in ids:
-        try:
-            answer = stripe_client.get(f"{FEATURES}/{quote(feature_id, safe='')}", {}, allowance)
-            found[feature_id] = stripe_objects.parse_feature(answer.data, livemode=conf.livemode())
-        except NoSuchObject:
-            continue
-        except Malformed as error:
-            raise UnusableAnswer(f"Stripe's answer could not be read ({error}).") from error
+        with contextlib.suppress(NoSuchObject):
+            found[feature_id] = retrieve_feature(feature_id, allowance)
     return found
+
+
+def retrieve_feature(feature_id: str, allowance: Allowance) -> CatalogFeature:
+    """This feature, archived or not. Raises `NoSuchObject` besides what a call raises."""
+    answer = stripe_client.get(f"{FEATURES}/{quote(feature_id, safe='')}", {}, allowance)
+    return stripe_reads.readable(partial(stripe_objects.parse_feature, livemode=conf.livemode()), answer)
+
+
+def find_feature(lookup_key: str, allowance: Allowance) -> CatalogFeature | None:
+    """The feature that has this key and is not archived, of which there is one at most."""
+    read = partial(_page_of_features, livemode=conf.livemode())
+    params = {"archived": "false", "lookup_key": lookup_key}
+    rows = read_all(FEATURES, params, allowance, read).rows
+    return next((row for row in rows if row.details.active and row.lookup_key == lookup_key), None)
+
+
+def retrieve_product(product_id: str, allowance: Allowance) -> CatalogProduct:
+    """This product, archived or not. Raises `NoSuchObject` besides what a call raises."""
+    answer = stripe_client.get(f"/v1/products/{quote(product_id, safe='')}", {}, allowance)
+    return stripe_reads.readable(partial(stripe_objects.parse_product_alone, livemode=conf.livemode()), answer)
 
 
 def list_products(allowance: Allowance) -> dict[str, CatalogProduct]:
@@ -81,7 +97,7 @@ def ask_about_products(
         if until is not None and time.monotonic() > until:
             break
         try:
-            attachments[product_id] = _list_attachments(product_id, allowance)
+            attachments[product_id] = list_attachments(product_id, allowance)
         except NoSuchObject:
             gone.add(product_id)
         except Exhausted:
@@ -91,7 +107,8 @@ def ask_about_products(
     return attachments, frozenset(gone)
 
 
-def _list_attachments(product_id: str, allowance: Allowance) -> tuple[Attachment, ...]:
+def list_attachments(product_id: str, allowance: Allowance) -> tuple[Attachment, ...]:
+    """What is attached to this product. Raises `NoSuchObject` besides what a call raises."""
     livemode = conf.livemode()
     parse = partial(stripe_objects.parse_attachment, livemode=livemode)
     read = partial(stripe_objects.parse_list, parse=parse, livemode=livemode)

@@ -18,7 +18,7 @@ from django.utils import timezone
 from . import budget, catalog_reads, catalog_writes, conf, runs, transactions
 from .budget import Allowance, SideAllowance
 from .catalog_reads import Catalog
-from .catalog_writes import Saved
+from .catalog_writes import Saved, Versions
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import Feature, Product, ProductFeature, SyncRun
 from .runs import Kind
@@ -79,8 +79,9 @@ def run_now(*, dry: bool = False) -> CatalogReport:
     transactions.refuse_open_transaction("Reading the catalogue")
     if dry:
         allowance = _Allowance(None, seconds=SECONDS)
+        versions = catalog_writes.get_versions()
         catalog = _read(allowance, most=None)
-        return _report(catalog, _save(catalog, dry=True), allowance)
+        return _report(catalog, _save(catalog, versions, dry=True), allowance)
     run = runs.start(Kind.CATALOG)
     if run is None:
         raise Busy("The catalogue is being read by another process.")
@@ -128,8 +129,9 @@ def _do(run: SyncRun, *, seconds: float, most: int | None) -> CatalogReport:
     """Read, write, and end the run, whatever happens."""
     allowance = _Allowance(run, seconds=seconds)
     try:
+        versions = catalog_writes.get_versions()
         catalog = _read(allowance, most=most)
-        saved = _save(catalog)
+        saved = _save(catalog, versions)
     except BaseException as error:  # an interrupt, too, is told where runs are listed
         runs.count(run, failed=1, calls=allowance.calls)
         ours = isinstance(error, StripeUnavailable | StripeRefused)
@@ -143,11 +145,11 @@ def _do(run: SyncRun, *, seconds: float, most: int | None) -> CatalogReport:
     return _report(catalog, saved, allowance)
 
 
-def _save(catalog: Catalog, *, dry: bool = False) -> Saved:
+def _save(catalog: Catalog, versions: Versions, *, dry: bool = False) -> Saved:
     first = not _has_succeeded()
 
     def work() -> Saved:
-        saved = catalog_writes.save(catalog, now=timezone.now(), first=first)
+        saved = catalog_writes.save(catalog, versions, now=timezone.now(), first=first)
         if dry:
             transaction.set_rollback(True, using=alias())
         return saved

@@ -5,8 +5,8 @@ Access never follows from it. Features are never deleted, whatever Stripe's list
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -15,8 +15,8 @@ from django.db.models import QuerySet
 from . import conf
 from .catalog_reads import Catalog
 from .models import Feature, Product, ProductFeature
-from .stripe_objects import CatalogFeature, FeatureDetails
-from .transactions import lock_no_key, primary
+from .stripe_objects import Attachment, CatalogFeature, CatalogProduct, FeatureDetails
+from .transactions import alias, lock_no_key, primary
 
 _M = TypeVar("_M", Feature, Product, ProductFeature)
 
@@ -34,7 +34,26 @@ class Saved:
     attachments: int
 
 
-def save(catalog: Catalog, *, now: datetime, first: bool) -> Saved:
+@dataclass(frozen=True)
+class Versions:
+    """How often rows were changed from here when the reading of a catalogue began, by Stripe ID; 0 for unknown ones.
+
+    What has changed since is newer than what was read, so it is left as it is.
+    """
+
+    features: Mapping[str, int]
+    products: Mapping[str, int]
+
+
+def get_versions() -> Versions:
+    """As they are now."""
+    return Versions(
+        features=dict(_of_mode(Feature).values_list("stripe_id", "version")),
+        products=dict(_of_mode(Product).values_list("stripe_id", "version")),
+    )
+
+
+def save(catalog: Catalog, versions: Versions, *, now: datetime, first: bool) -> Saved:
     """Write what was read. The caller owns the transaction.
 
     Unless it is the first time that a catalogue is read, features remember when they were attached and detached.
@@ -42,12 +61,18 @@ def save(catalog: Catalog, *, now: datetime, first: bool) -> Saved:
     told = dict(catalog.features)
     for attachments in catalog.attachments.values():
         told |= {attachment.feature.id: attachment.feature for attachment in attachments}
-    features, changes = _save_features(told)
-    before = {row.stripe_id: row for row in _of_mode(Product)}
+    features, changes = _save_features(told, versions.features)
+    known = set(_of_mode(Product).values_list("stripe_id", flat=True))
+    new = sorted(catalog.products.keys() - known - catalog.gone)
+    primary(Product).bulk_create([_new_product(catalog.products[key]) for key in new], ignore_conflicts=True)
+    rows = {row.stripe_id: row for row in lock_no_key(_of_mode(Product).order_by("stripe_id"))}
+    moved = {key for key, row in rows.items() if row.version != versions.products.get(key, 0)}
+    catalog = _without(catalog, moved)
+    products = {key: row for key, row in rows.items() if key not in moved}
     # Since when these have had their features nobody knows.
-    never_asked = {row.stripe_id for row in before.values() if row.features_read_at is None}
+    never_asked = {key for key in known if key in rows and rows[key].features_read_at is None}
     held = list(_of_mode(ProductFeature).select_related("product", "feature"))
-    products, product_changes = _save_products(catalog, before, now=now)
+    product_changes = _save_products(catalog, products, set(new), now=now)
     attached, detached = _save_attachments(catalog, products, features, held)
     _delete_products(catalog)
     if not first:
@@ -65,26 +90,88 @@ def save(catalog: Catalog, *, now: datetime, first: bool) -> Saved:
     )
 
 
-def _save_features(told: Mapping[str, CatalogFeature]) -> tuple[dict[str, Feature], list[str]]:
-    """Insert and update. Returns all features of the mode by id, locked, and what changed."""
-    livemode = conf.livemode()
+def _without(catalog: Catalog, products: set[str]) -> Catalog:
+    return replace(
+        catalog,
+        products={key: product for key, product in catalog.products.items() if key not in products},
+        attachments={key: rows for key, rows in catalog.attachments.items() if key not in products},
+        gone=catalog.gone - products,
+    )
+
+
+def save_feature(told: CatalogFeature, *, seen: int) -> Feature | None:
+    """Write what Stripe answered to a change of a feature. The caller owns the transaction.
+
+    `seen`: the row's version before Stripe was asked, 0 if there was none. `None`, and nothing is written, if it moved.
+    """
+    primary(Feature).bulk_create([_new_feature(told)], ignore_conflicts=True)
+    row = lock_no_key(_of_mode(Feature).filter(stripe_id=told.id)).get()
+    if row.version != seen:
+        return None
+    row.name, row.active, row.metadata = astuple(told.details)
+    row.version += 1
+    row.save(using=alias(), update_fields=[*_DETAILS, "version"])
+    return row
+
+
+Edit = Callable[[tuple[Attachment, ...]], tuple[Attachment, ...]]
+
+
+def save_attachments(product: CatalogProduct, edit: Edit, *, seen: int, now: datetime) -> Product | None:
+    """Make of what is attached to a product what `edit` makes of it. The caller owns the transaction.
+
+    `edit` may be called twice, first with nothing. `seen` and `None`: as for `save_feature`, of the product's version.
+    """
+    new = {attachment.feature.id: attachment.feature for attachment in edit(())}
+    features, _ = _save_features(new, None)
+    primary(Product).bulk_create([_new_product(product)], ignore_conflicts=True)
+    row = lock_no_key(_of_mode(Product).filter(stripe_id=product.id)).get()
+    if row.version != seen:
+        return None
+    held = list(_of_mode(ProductFeature).filter(product=row).select_related("product", "feature"))
+    wanted = edit(tuple(map(_attachment, held)))
+    catalog = Catalog(features={}, products={}, attachments={product.id: wanted})
+    attached, detached = _save_attachments(catalog, {product.id: row}, features, held)
+    primary(Feature).filter(pk__in=[pair.feature_id for pair in attached]).update(attached_at=now)
+    primary(Feature).filter(pk__in=[pair.feature_id for pair in detached]).update(detached_at=now)
+    row.name, row.active, row.version = product.name, product.active, row.version + 1
+    row.save(using=alias(), update_fields=["name", "active", "version"])
+    return row
+
+
+def _attachment(row: ProductFeature) -> Attachment:
+    feature = row.feature
+    details = FeatureDetails(feature.name, feature.active, feature.metadata)
+    return Attachment(row.stripe_id, CatalogFeature(feature.stripe_id, feature.lookup_key, details))
+
+
+def _new_feature(told: CatalogFeature) -> Feature:
+    details = dict(zip(_DETAILS, astuple(told.details), strict=True))
+    return Feature(stripe_id=told.id, livemode=conf.livemode(), lookup_key=told.lookup_key, **details)
+
+
+def _new_product(told: CatalogProduct) -> Product:
+    return Product(stripe_id=told.id, livemode=conf.livemode(), name=told.name, active=told.active)
+
+
+def _save_features(
+    told: Mapping[str, CatalogFeature], versions: Mapping[str, int] | None
+) -> tuple[dict[str, Feature], list[str]]:
+    """Insert, and update those still of that version. Returns all features of the mode by id, locked, what changed.
+
+    Without `versions` none that is known is updated.
+    """
     known = set(_of_mode(Feature).values_list("stripe_id", flat=True))
     new = sorted(told.keys() - known)
-    rows = [
-        Feature(
-            stripe_id=stripe_id,
-            livemode=livemode,
-            lookup_key=told[stripe_id].lookup_key,
-            **dict(zip(_DETAILS, astuple(told[stripe_id].details), strict=True)),
-        )
-        for stripe_id in new
-    ]
+    rows = [_new_feature(told[stripe_id]) for stripe_id in new]
     primary(Feature).bulk_create(rows, ignore_conflicts=True)
     features = {row.stripe_id: row for row in lock_no_key(_of_mode(Feature).order_by("stripe_id"))}
     changes = [f"new feature {_described(features[stripe_id])}" for stripe_id in new]
     stale = []
     for stripe_id, row in features.items():
-        if stripe_id in told and (said := _renew(row, told[stripe_id].details)):
+        if stripe_id not in told or versions is None or row.version != versions.get(stripe_id, 0):
+            continue
+        if said := _renew(row, told[stripe_id].details):
             stale.append(row)
             changes.append(said)
     primary(Feature).bulk_update(stale, _DETAILS, batch_size=_BATCH)
@@ -107,22 +194,16 @@ def _described(row: Feature) -> str:
     return f"{row}{'' if row.active else ', archived'}"
 
 
-def _save_products(
-    catalog: Catalog, before: Mapping[str, Product], *, now: datetime
-) -> tuple[dict[str, Product], list[str]]:
-    """Insert and update. Returns all products of the mode by id, the deleted ones too, and what changed."""
+def _save_products(catalog: Catalog, rows: Mapping[str, Product], new: set[str], *, now: datetime) -> list[str]:
+    """Update these, all of the mode; `new` are those just inserted. Returns what changed, deletions to come as well."""
     changes = []
-    new = [
-        Product(stripe_id=stripe_id, livemode=conf.livemode(), name=catalog.products[stripe_id].name)
-        for stripe_id in sorted(catalog.products.keys() - before.keys() - catalog.gone)
-    ]
-    primary(Product).bulk_create(new)
-    changes += [f"new product {row}" for row in new]
     stale = []
-    for stripe_id, row in sorted(before.items()):
+    for stripe_id, row in sorted(rows.items()):
         listed = catalog.products.get(stripe_id)
         name, active = (listed.name, True) if listed else (row.name, False)
-        if stripe_id in catalog.gone:
+        if stripe_id in new:
+            changes.append(f"new product {row}")
+        elif stripe_id in catalog.gone:
             changes.append(f"deleted product {row}")
         elif (row.name, row.active) != (name, active):
             word = "archived" if row.active and not active else "changed"
@@ -130,10 +211,9 @@ def _save_products(
             stale.append(row)
             changes.append(f"{word} product {row}")
     primary(Product).bulk_update(stale, ["name", "active"], batch_size=_BATCH)
-    products = dict(before) | {row.stripe_id: row for row in new}
-    asked = [products[stripe_id].pk for stripe_id in catalog.attachments]
+    asked = [rows[stripe_id].pk for stripe_id in catalog.attachments]
     primary(Product).filter(pk__in=asked).update(features_read_at=now)
-    return products, changes
+    return changes
 
 
 def _save_attachments(

@@ -240,8 +240,16 @@ def parse_product(row: dict[str, Any]) -> CatalogProduct:
     return CatalogProduct(id=_text(row, "id"), name=_storable(row.get("name"))[:MAX_TEXT], active=_flag(row, "active"))
 
 
-def parse_attachment(row: dict[str, Any], *, livemode: bool) -> Attachment:
+def parse_product_alone(data: Any, *, livemode: bool) -> CatalogProduct:
+    """Read a product that was asked for by itself."""
+    product = _object(data, "the product")
+    _check_mode(product, livemode)
+    return parse_product(product)
+
+
+def parse_attachment(data: Any, *, livemode: bool) -> Attachment:
     """Read a product feature. Which product has it, only the question tells."""
+    row = _object(data, "the product feature")
     feature = parse_feature(row.get("entitlement_feature"), livemode=livemode)
     return Attachment(id=_text(row, "id"), feature=feature)
 

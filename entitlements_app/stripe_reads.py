@@ -57,7 +57,7 @@ def retrieve_customer(customer_id: str, allowance: Allowance) -> Retrieved:
     """
     started = time.time()
     answer = stripe_client.get(f"/v1/customers/{quote(customer_id, safe='')}", {}, allowance)
-    details = _readable(stripe_objects.parse_customer, answer)
+    details = readable(stripe_objects.parse_customer, answer)
     return Retrieved(details=details, window=_window(answer, answer, started=started))
 
 
@@ -118,7 +118,7 @@ def iter_pages(
             if cursor:
                 raise CursorGone from None
             raise
-        page = _readable(read, answer)
+        page = readable(read, answer)
         yield page, answer
         if not page.has_more:
             return
@@ -128,7 +128,8 @@ def iter_pages(
     raise UnusableAnswer(f"Stripe's list has more than {most} pages.")
 
 
-def _readable(read: Callable[[Any], Any], answer: Answer) -> Any:
+def readable(read: Callable[[Any], _Row], answer: Answer) -> _Row:
+    """What the answer says. Raises `UnusableAnswer` where `read` raises `Malformed`."""
     try:
         return read(answer.data)
     except Malformed as error:
