@@ -19,6 +19,7 @@ What these do says what a new subscription grants. Subscriptions that exist foll
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -46,6 +47,8 @@ __all__ = [
     "new_idempotency_key",
     "update_feature",
 ]
+
+logger = logging.getLogger(__name__)
 
 CHANGING = "Changing the catalogue"
 CHANGE_SECONDS = 20.0
@@ -86,7 +89,9 @@ def create_feature(
             if (other := catalog_reads.find_feature(lookup_key, allowance)) is not None:
                 raise _taken(save_feature(other, get_version(Feature, other.id), allowance)) from None
         raise
-    return _save(made, allowance)
+    row = _save(made, allowance)
+    logger.info("Created the feature %s.", row)
+    return row
 
 
 def update_feature(
@@ -157,6 +162,7 @@ def attach_feature(
     attached = _attached(told).filter(feature=row).first()
     if attached is None:
         raise StripeRefused(f"The feature {row} was attached to {told.id} by an earlier try, and was detached since.")
+    logger.info("Attached the feature %s to the product %s.", row, told.id)
     return attached
 
 
@@ -175,6 +181,7 @@ def detach_feature(product: Product | str, feature: Feature | str) -> None:
         held = _attached(told).filter(feature=row).first()
         if held is not None and _delete(told, held.stripe_id, allowance):
             catalog_copy.save_attachments(told, partial(_without, row), seen, allowance)
+            logger.info("Detached the feature %s from the product %s.", row, told.id)
             return
         # Attached under another ID, or not at all.
         if _of(row, catalog_copy.list_attachments(told, allowance)) is None:
@@ -202,7 +209,9 @@ def _update(row: Feature, params: dict[str, Any], allowance: Allowance, idempote
     except StripeRefused:
         _tell_if_archived(row, "be edited", allowance)
         raise
-    return _save(made, allowance, seen=row.version)
+    changed = _save(made, allowance, seen=row.version)
+    logger.info("Changed the feature %s: %s.", changed, ", ".join(params) if changed.active else "archived")
+    return changed
 
 
 def _says(details: FeatureDetails, params: Mapping[str, Any]) -> bool:

@@ -40,6 +40,7 @@ FAULTS = frozenset(
         "cut_at",
         "fail_requests",
         "drop_connections",
+        "lose_answers",
         "slow",
         "no_date",
         "shift_created",

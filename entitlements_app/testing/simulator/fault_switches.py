@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from .account import INLINE_LIMIT, Account
 from .deliveries import Deliveries
-from .faults import Hold, RequestFaults, WebhookFaults
+from .faults import Hold, LostAnswer, RequestFaults, WebhookFaults
 
 
 class FaultSwitches:
@@ -67,14 +67,18 @@ class FaultSwitches:
         times: int = 1,
         path: str | None = None,
         *,
+        method: str | None = None,
         reason: str | None = None,
         should_retry: bool | None = None,
     ) -> None:
-        """The next calls get this error and change nothing. Raises ValueError for a status without one.
+        """The next calls, or those of a method, get this error and change nothing.
 
-        `reason` is that of a 429, `lock_timeout` among them; `should_retry` adds the header Stripe-Should-Retry.
+        `reason` is that of a 429, `lock_timeout` among them; `should_retry` adds the header Stripe-Should-Retry. Raises
+        ValueError for a status without an error.
         """
-        self._request_faults.fail(status=status, times=times, path=path, reason=reason, should_retry=should_retry)
+        self._request_faults.fail(
+            status=status, times=times, path=path, method=method, reason=reason, should_retry=should_retry
+        )
 
     def lag_lists(self, seconds: float) -> None:
         """Lists of active entitlements show how it was that long ago, until it is set to 0."""
@@ -101,6 +105,14 @@ class FaultSwitches:
     def drop_connections(self, times: int = 1) -> None:
         """The next calls change nothing and get no answer; the connection is closed."""
         self._request_faults.drop(times)
+
+    def lose_answers(self, times: int = 1, path: str | None = None, *, status: int | None = None) -> None:
+        """The next changes (POST, DELETE) are done, and nobody is told: the connection is closed.
+
+        With a `status`, such as 500, that is the answer, which an idempotency key keeps. Raises ValueError for a status
+        without an error.
+        """
+        self._request_faults.lose(LostAnswer(times, path or "*", status))
 
     def slow(self, seconds: float, path: str | None = None) -> None:
         """Calls wait this long before they are answered, until it is set to 0."""

@@ -87,14 +87,27 @@ class _Failure:
     status: int
     left: int
     path: str | None
+    method: str | None
     reason: str
     should_retry: bool | None
+
+    def meets(self, method: str, path: str) -> bool:
+        return self.left > 0 and self.method in (None, method) and (self.path is None or fnmatchcase(path, self.path))
 
     def error(self) -> errors.ApiError:
         error = errors.trouble(self.status, reason=self.reason)
         if self.should_retry is not None:
             error.headers["Stripe-Should-Retry"] = str(self.should_retry).lower()
         return error
+
+
+@dataclass
+class LostAnswer:
+    """What becomes of the answers to so many changes that are done: no answer at all, or one with this status."""
+
+    left: int = 0
+    path: str = "*"
+    status: int | None = None
 
 
 class RequestFaults:
@@ -104,13 +117,23 @@ class RequestFaults:
         self._lock = threading.Lock()
         self._failures: list[_Failure] = []
         self._drops_left = 0
+        self._lost = LostAnswer()
         self._slow: dict[str, float] = {}
         self._holds: list[Hold] = []
         self._stopped = threading.Event()
         self.no_date = False
 
-    def fail(self, *, status: int, times: int, path: str | None, reason: str | None, should_retry: bool | None) -> None:
-        failure = _Failure(status, times, path, reason or _usual_reason(path), should_retry)
+    def fail(
+        self,
+        *,
+        status: int,
+        times: int,
+        path: str | None,
+        method: str | None,
+        reason: str | None,
+        should_retry: bool | None,
+    ) -> None:
+        failure = _Failure(status, times, path, method, reason or _usual_reason(path), should_retry)
         failure.error()  # ValueError now, if there is no such error
         with self._lock:
             self._failures.append(failure)
@@ -118,6 +141,12 @@ class RequestFaults:
     def drop(self, times: int) -> None:
         with self._lock:
             self._drops_left = times
+
+    def lose(self, lost: LostAnswer) -> None:
+        if lost.status is not None:
+            errors.trouble(lost.status)  # ValueError now, if there is no such error
+        with self._lock:
+            self._lost = lost
 
     def slow(self, seconds: float, path: str | None) -> None:
         with self._lock:
@@ -137,6 +166,7 @@ class RequestFaults:
             self._failures.clear()
             self._slow.clear()
             self._drops_left = 0
+            self._lost = LostAnswer()
             self.no_date = False
         self._release(list(self._holds))
 
@@ -153,10 +183,18 @@ class RequestFaults:
             self._drops_left -= (taken := self._drops_left > 0)
             return taken
 
-    def failure_for(self, path: str) -> errors.ApiError | None:
+    def loses_answer(self, method: str, path: str) -> LostAnswer | None:
+        with self._lock:
+            lost = self._lost
+            if method == "GET" or lost.left <= 0 or not fnmatchcase(path, lost.path):
+                return None
+            lost.left -= 1
+            return lost
+
+    def failure_for(self, method: str, path: str) -> errors.ApiError | None:
         with self._lock:
             for failure in self._failures:
-                if failure.left > 0 and (failure.path is None or fnmatchcase(path, failure.path)):
+                if failure.meets(method, path):
                     failure.left -= 1
                     return failure.error()
         return None

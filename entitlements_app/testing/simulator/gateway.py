@@ -102,6 +102,11 @@ class Gateway:
                 if once.result is None:
                     self._faults.delay(request.path)
                     once.result, once.stays = self._perform(request, pairs, request_id)
+                    if once.result[0] == 200 and (lost := self._faults.loses_answer(request.method, request.path)):
+                        if lost.status is None:
+                            self._log(request, pairs, None)
+                            return None
+                        once.result = _refusal(errors.trouble(lost.status))
                 status, headers, body = once.result
                 headers = headers | self._common_headers(request, request_id)
                 self._log(request, pairs, status)
@@ -139,7 +144,7 @@ class Gateway:
     def _perform(self, request: HttpRequest, pairs: list[tuple[str, str]], request_id: str) -> tuple[Result, bool]:
         """The answer, and whether an idempotency key keeps it: not if nothing was begun, but a 500 is kept."""
         try:
-            if (failure := self._faults.failure_for(request.path)) is not None:
+            if (failure := self._faults.failure_for(request.method, request.path)) is not None:
                 raise failure
             answer = api.perform(
                 self._account,
