@@ -28,6 +28,7 @@ urlpatterns = [
     path("welcome/", views.Welcome.as_view(), name="welcome"),
     # The rest of the site
     path("", views.home, name="home"),
+    path("catalogue/", views.catalogue, name="catalogue"),
     path("plan/", views.choose_plan, name="choose-plan"),
     path("plan/try/", views.try_plan, name="try-plan"),
     path("plan/cancel-at-period-end/", views.cancel_at_period_end, name="cancel-at-period-end"),

@@ -26,7 +26,7 @@ GATES = {
 }
 FOR_ENTERPRISE = {"/exports/", "/reports/", "/gates/api-composed/", "/gates/code/"}
 WAITING = ["/welcome/?plan=enterprise", "/welcome/?plan=enterprise&waiting_since=1"]
-PAGES = ["/", *GATES, "/reports/2025/", *WAITING]
+PAGES = ["/", "/catalogue/", *GATES, "/reports/2025/", *WAITING]
 
 
 def test_a_customer_upgrades_looks_around_and_cancels(open_site: Open) -> None:

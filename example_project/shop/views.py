@@ -12,13 +12,14 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
+from entitlements_app import conf
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.middleware import EntitlementsHttpRequest
 from entitlements_app.sync import sync_customer
 from entitlements_app.views import CheckoutReturnView
 from example_project.settings import STRIPE
 
-from . import billing, event_log, orders, stripe_faults
+from . import billing, event_log, orders, plan_table, stripe_faults
 from .billing import Bill
 from .next_page import get_next_url, redirect_to_next
 from .plans import FEATURES, PAID_PLANS, PLANS, Plan
@@ -58,6 +59,11 @@ def home(request: ShopRequest) -> HttpResponse:
         "webhook_url": request.build_absolute_uri(reverse("entitlements:webhook")),
     }
     return render(request, "shop/home.html", context)
+
+
+def catalogue(request: EntitlementsHttpRequest) -> HttpResponse:
+    products, rows = plan_table.compare(request.entitlements, livemode=conf.livemode())
+    return render(request, "shop/catalogue.html", {"products": products, "rows": rows})
 
 
 def denied(request: HttpRequest, exception: Exception) -> HttpResponse:

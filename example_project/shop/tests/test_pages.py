@@ -8,8 +8,16 @@ from django.test import Client, TestCase
 
 from entitlements_app.access import subscribers_with
 from entitlements_app.linking import link
-from entitlements_app.testing import CustomerFactory, EntitlementOverrideFactory, WebhookClient, override_entitlements
+from entitlements_app.sync import sync_catalog
+from entitlements_app.testing import (
+    CustomerFactory,
+    EntitlementOverrideFactory,
+    StripeSimulator,
+    WebhookClient,
+    override_entitlements,
+)
 from entitlements_app.testing.pytest_plugin import SetEntitlements
+from example_project.shop import billing, catalogue
 
 PAGES = [
     ("/support/", "premium_support"),
@@ -77,3 +85,14 @@ def test_what_stripe_tells_opens_and_closes_the_desk(signed_in: Client, ada: Use
 
     assert stripe.deliver(stripe.customer_deleted("cus_ada")).status_code == 200
     assert signed_in.get("/support/").status_code == 403
+
+
+def test_the_catalogue_is_our_copy_of_stripe_s(signed_in: Client, stripe_simulator: StripeSimulator) -> None:
+    assert "has not been read yet" in signed_in.get("/catalogue/").content.decode()
+    catalogue.find_or_create(billing.client())
+    sync_catalog()
+    page = signed_in.get("/catalogue/").content.decode()
+    assert page.index(">Pro<") < page.index(">Enterprise<")
+    assert (page.count(">included<"), page.count(">not included<")) == (6, 2)
+    with override_entitlements("sso"):
+        assert signed_in.get("/catalogue/").content.decode().count("data-entitled") == 1
