@@ -50,7 +50,7 @@ GROUPS = {
         for name in ("test_a_gate_before_a_view", "test_a_page_that_asks", "test_a_permission", "test_an_api")
     ),
     # Every order of things is tried until one breaks a promise; that takes its time.
-    "searches": ("tests/test_state_machine.py", "tests/test_explorer.py"),
+    "searches": ("tests/test_state_machine.py", "tests/test_explorer.py", "tests/test_catalog_machine.py"),
     # What a crowd or a kill leaves behind is up to the locks and commits of the database.
     "crowds": ("tests/test_races.py", "tests/test_running_server.py"),
     # Sites that need workers, or have thousands of customers, have PostgreSQL.

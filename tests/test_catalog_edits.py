@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from entitlements_app import budget, catalog
+from entitlements_app import budget, catalog, stripe_changes
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.models import AccountState, Feature, Product, ProductFeature
 from entitlements_app.sync import sync_catalog
@@ -24,8 +24,9 @@ Do = Callable[[], Any]
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stripe is left alone for some seconds after a call that it did not answer."""
+    """Stripe is left alone for a while after a call that it did not answer."""
     monkeypatch.setattr(budget, "FIRST_PAUSE", timedelta(seconds=0.05))
+    monkeypatch.setattr(stripe_changes, "WAIT", 0.05)
 
 
 class Catalogue:
