@@ -6,7 +6,7 @@ The only writer of these counts. They are of both modes, and of connected accoun
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from django.db import DatabaseError, connections, transaction
 from django.db.models import Count, F, Max, Min, Q, QuerySet
 from django.utils import timezone
 
-from . import runs, transactions
+from . import conf, runs, transactions
 from .models import ActiveEntitlement, ChangeCount, Customer, EntitlementChange, Feature, FeatureCount
 from .old_rows import last_before
 from .runs import Kind
@@ -78,6 +78,20 @@ def keys_of(day: date) -> tuple[int, int] | None:
     counted = primary(ChangeCount).filter(day=day, last_change__gt=0)
     first, last = counted.aggregate(first=Min("first_change"), last=Max("last_change")).values()
     return None if first is None else (first, last)
+
+
+def now_holding(lookup_keys: Collection[str]) -> dict[str, int]:
+    """How many customers hold each of these keys at Stripe now, by our rows; a key of nobody is left out.
+
+    Customers of the own account, in the configured mode, not deleted. In one query, which reads all that is held of
+    these keys: for commands, not for pages.
+    """
+    if not lookup_keys:
+        return {}
+    livemode = conf.livemode()
+    features = primary(Feature).filter(account="", livemode=livemode, lookup_key__in=lookup_keys)
+    held = ActiveEntitlement.objects.using(alias()).granting(livemode).filter(feature__in=features.values("pk"))
+    return dict(held.values_list("lookup_key").annotate(number=Count("customer", distinct=True)))
 
 
 def count_if_due(*, deadline: float) -> CountReport | None:

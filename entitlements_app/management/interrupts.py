@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -14,8 +14,20 @@ from entitlements_app.fetch_pool import FetchReport
 @contextmanager
 def between_answers(report: FetchReport) -> Iterator[None]:
     """Fetches that are told in `report` end at the first Ctrl-C once no transaction is open, at the second at once."""
+    with between_steps() as look:
+        report.on_wait = look
+        try:
+            yield
+        finally:
+            report.on_wait = None
+        look()
+
+
+@contextmanager
+def between_steps() -> Iterator[Callable[[], None]]:
+    """What this yields raises `KeyboardInterrupt` if Ctrl-C was pressed since; a second one is raised at once."""
     if threading.current_thread() is not threading.main_thread():  # Python lets no other one handle signals
-        yield
+        yield lambda: None
         return
     is_asked = threading.Event()
 
@@ -29,10 +41,7 @@ def between_answers(report: FetchReport) -> Iterator[None]:
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, remember)
-    report.on_wait = look
     try:
-        yield
-        look()
+        yield look
     finally:
-        report.on_wait = None
         signal.signal(signal.SIGINT, before)

@@ -1,0 +1,125 @@
+"""`entitlements_catalog apply`: make Stripe's catalogue what a file says."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+from entitlements_app import catalog
+from entitlements_app.catalog_file import CatalogFile
+from entitlements_app.catalog_plan import Archive, Attach, ChangeFeature, CreateFeature, Detach, Plan, Step
+from entitlements_app.exceptions import StripeRefused, StripeUnavailable
+from entitlements_app.management.interrupts import between_steps
+
+from . import plan_text, reading, showing
+from .showing import add_decisions, make, say
+
+HELP = (
+    "Make Stripe's catalogue what a file says: show the plan, ask, and do it. It can be repeated at any time, and does "
+    "what is left to do. Exits with 0 if nothing differs any more, with 2 if something does, and with 1 after an error."
+)
+
+INTERRUPTED = 128 + signal.SIGINT
+AGAIN = "Run it again: it compares anew, and does what is left."
+
+
+def add_arguments(parser: CommandParser) -> None:
+    reading.add_file(parser, "The TOML file; - is standard input, and needs --yes.")
+    add_decisions(parser)
+    parser.add_argument("--yes", action="store_true", help="Do not ask.")
+
+
+def run(command: BaseCommand, options: dict[str, Any]) -> None:
+    try:
+        plan = _agreed(reading.read_file(options), command, options)
+    except KeyboardInterrupt:
+        raise CommandError("Interrupted. Nothing was changed.", returncode=INTERRUPTED) from None
+    if plan is None:
+        say(command, options, "Nothing was changed.")
+        sys.exit(showing.DIFFERS)
+    _apply(plan, command, options)
+    if plan.conflicts:
+        if plan.steps:
+            say(command, options, plan_text.remaining(plan))
+        sys.exit(showing.DIFFERS)
+
+
+def _agreed(file: CatalogFile, command: BaseCommand, options: dict[str, Any]) -> Plan | None:
+    """The plan that somebody said yes to and that is still what there is to do; `None` after a no."""
+    plan = make(file, command, options)
+    showing.show(plan, command, options)
+    if options["yes"]:
+        return plan
+    while plan.steps:
+        if not _says_yes(plan, command, options):
+            return None
+        now = make(file, command, options)
+        if now == plan:
+            break
+        plan = now
+        say(command, options, "\nStripe's catalogue has changed meanwhile. Now it is:\n")
+        showing.show(plan, command, options)
+    return plan
+
+
+def _says_yes(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> bool:
+    stdin = options.get("stdin") or sys.stdin
+    if options["file"] == "-" or not stdin.isatty():
+        raise CommandError(
+            "There is no terminal to ask at, so nothing was changed. With --yes it is done without asking."
+        )
+    changes = "this change" if len(plan.steps) == 1 else f"these {len(plan.steps)} changes"
+    command.stdout.write(f"\nMake {changes} in {reading.mode()} mode? [y/N] ", ending="")
+    command.stdout.flush()
+    return stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _apply(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> None:
+    """Do the steps in order, each told when it is done. Raises `CommandError` with what was done if one fails."""
+    if plan.steps:
+        say(command, options, "")
+    created: dict[str, str] = {}
+    done = 0
+    try:
+        with between_steps() as look:
+            for step in plan.steps:
+                look()
+                _do(step, created)
+                done += 1
+                for line in plan_text.step_lines(step):
+                    say(command, options, f"{line}: done")
+    except KeyboardInterrupt:
+        raise CommandError(_unfinished(plan, done, "Interrupted."), returncode=INTERRUPTED) from None
+    except (StripeUnavailable, StripeRefused, DatabaseError) as error:
+        raise CommandError(_unfinished(plan, done, str(error))) from error
+    if done:
+        say(command, options, f"Done: {done} of {done}.")
+
+
+def _do(step: Step, created: dict[str, str]) -> None:
+    """`created`: the IDs of features made so far, by lookup key."""
+    match step:
+        case CreateFeature():
+            created[step.lookup_key] = catalog.create_feature(step.name, step.lookup_key, step.metadata).stripe_id
+        case ChangeFeature():
+            details = step.feature.details
+            metadata = dict.fromkeys(details.metadata, "") | dict(step.metadata)
+            changed = {key: value for key, value in metadata.items() if details.metadata.get(key) != value}
+            name = None if step.name == details.name else step.name
+            catalog.update_feature(step.feature.id, name=name, metadata=changed)
+        case Attach():
+            catalog.attach_feature(step.product.id, step.feature_id or created[step.lookup_key])
+        case Detach():
+            catalog.detach_feature(step.product.id, step.feature.id)
+        case Archive():
+            catalog.archive_feature(step.feature.id)
+
+
+def _unfinished(plan: Plan, done: int, problem: str) -> str:
+    left = [line for step in plan.steps[done:] for line in plan_text.step_lines(step)]
+    lines = "".join(f"\n  {line}" for line in left)
+    return f"{problem}\n{done} of {len(plan.steps)} changes were made. These were not:{lines}\n{AGAIN}"

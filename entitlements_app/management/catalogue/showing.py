@@ -1,0 +1,59 @@
+"""A plan, as `plan` and `apply` make and show it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from entitlements_app import counts
+from entitlements_app.catalog_file import CatalogFile
+from entitlements_app.catalog_plan import Plan, make_plan
+
+from . import plan_text, reading
+
+DIFFERS = 2  # what a process exits with
+
+
+def add_decisions(parser: CommandParser) -> None:
+    """What nobody can take back has to be asked for."""
+    parser.add_argument(
+        "--archive",
+        action="store_true",
+        help="Archive features that are in Stripe and not in the file. Archiving is final.",
+    )
+    parser.add_argument(
+        "--recreate",
+        action="store_true",
+        help="Make a new feature for a key of the file that only archived features have.",
+    )
+
+
+def make(file: CatalogFile, command: BaseCommand, options: dict[str, Any]) -> Plan:
+    """Ask Stripe, and compare."""
+    stripe = reading.read_for(file, command)
+    return make_plan(file, stripe, archive=options["archive"], recreate=options["recreate"])
+
+
+def show(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> None:
+    """Each difference, with the number of customers who hold the feature now."""
+    named = "standard input" if options["file"] == "-" else options["file"]
+    say(command, options, f"{reading.place()}, against {named}")
+    customers = counts.now_holding(plan_text.get_keys(plan))
+    for line in plan_text.as_lines(plan, customers, reading.mode()):
+        say(command, options, line)
+
+
+def say(command: BaseCommand, options: dict[str, Any], line: str) -> None:
+    """A line in the colour of its sign. What the terminal has no character for is escaped."""
+    if not options["verbosity"]:
+        return
+    styles = {
+        "+": command.style.SUCCESS,
+        "~": command.style.WARNING,
+        "-": command.style.ERROR,
+        "!": command.style.ERROR,
+    }
+    encoding = getattr(command.stdout, "encoding", None) or "utf-8"
+    text = line.encode(encoding, "backslashreplace").decode(encoding)
+    command.stdout.write(styles.get(line[:1], str)(text))
