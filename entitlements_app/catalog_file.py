@@ -136,7 +136,7 @@ def _load(content: bytes) -> dict[str, Any]:
         line = content.count(b"\n", 0, error.start) + 1
         raise Mistakes([f"line {line}: this is not UTF-8. Save the file as UTF-8."]) from None
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(f"{text}\n")  # without a last line's end it would not tell that line
     except RecursionError:
         raise Mistakes(["this is no TOML that can be read: it is nested too deeply."]) from None
     except ValueError as error:  # `TOMLDecodeError` is one; numbers of thousands of digits are another

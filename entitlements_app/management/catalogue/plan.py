@@ -29,12 +29,8 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     file = reading.read_file(options)
     plan = make(file, command, options)
     if options["json"]:
-        customers = counts.now_holding(plan_text.get_keys(plan))
-        data = {
-            "mode": reading.mode(),
-            "api_base": reading.api_base(),
-            **plan_text.as_data(plan, customers, reading.mode()),
-        }
+        mode, customers = reading.mode(), counts.now_holding(plan_text.get_keys(plan))
+        data = {"mode": mode, "api_base": reading.api_base(), **plan_text.as_data(plan, customers, mode)}
         command.stdout.write(json.dumps(data, indent=2))
     else:
         showing.show(plan, command, options)
