@@ -75,7 +75,13 @@ def _says_yes(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> bool
     changes = "this change" if len(plan.steps) == 1 else f"these {len(plan.steps)} changes"
     command.stdout.write(f"\nMake {changes} in {reading.mode()} mode? [y/N] ", ending="")
     command.stdout.flush()
-    return stdin.readline().strip().lower() in ("y", "yes")
+    answer = ""
+    try:
+        answer = stdin.readline()
+    finally:
+        if not answer:  # Ctrl-D or Ctrl-C: the terminal stands behind the question
+            command.stdout.write("")
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _apply(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> None:
