@@ -67,8 +67,8 @@ def _agreed(file: CatalogFile, command: BaseCommand, options: dict[str, Any]) ->
 
 
 def _says_yes(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> bool:
-    stdin = options.get("stdin") or sys.stdin
-    if options["file"] == "-" or not stdin.isatty():
+    stdin = reading.standard_input(options)
+    if options["file"] == "-" or stdin is None or not stdin.isatty():
         raise CommandError(
             "There is no terminal to ask at, so nothing was changed. With --yes it is done without asking."
         )

@@ -45,7 +45,8 @@ def read_file(options: dict[str, Any]) -> CatalogFile:
     named = options["file"]
     try:
         if named == "-":
-            content = (options.get("stdin") or sys.stdin).buffer.read()
+            stdin = standard_input(options)
+            content = b"" if stdin is None else stdin.buffer.read()
         else:
             with open(named, "rb") as file:
                 content = file.read()
@@ -58,6 +59,11 @@ def read_file(options: dict[str, Any]) -> CatalogFile:
         lines = "\n  ".join(error.mistakes)
         where = "Standard input" if named == "-" else named
         raise CommandError(f"{where} cannot be used, and Stripe was not asked:\n  {lines}") from None
+
+
+def standard_input(options: dict[str, Any]) -> Any:
+    """What may be read and asked; `None` for a process that has none."""
+    return options.get("stdin") or sys.stdin
 
 
 def new_allowance() -> Allowance:

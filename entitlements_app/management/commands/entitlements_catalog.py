@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import sys
 from argparse import SUPPRESS
 from types import ModuleType
@@ -52,6 +53,8 @@ class Command(BaseCommand):
             SUBCOMMANDS[options["subcommand"]].run(self, options)
         except (StripeUnavailable, StripeRefused, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted.", returncode=128 + signal.SIGINT) from None
 
 
 def _of_django() -> CommandParser:
