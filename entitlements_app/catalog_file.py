@@ -105,8 +105,13 @@ def path(*names: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence that names the most similar of the known ones; empty if none is."""
-    similar = get_close_matches(word, list(known), n=1)
-    return f" Did you mean {quoted(similar[0])}?" if similar else ""
+    found = most_similar(word, known)
+    return f" Did you mean {quoted(found)}?" if found else ""
+
+
+def most_similar(word: str, known: Iterable[str]) -> str:
+    """The one that may have been meant; empty if none is similar."""
+    return next(iter(get_close_matches(word, list(known), n=1)), "")
 
 
 def _feature_lines(key: str, feature: FileFeature) -> list[str]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .catalog_file import CatalogFile, FileFeature, FileProduct
+from .catalog_file import CatalogFile, FileFeature, FileProduct, most_similar
 from .stripe_objects import Attachment, CatalogFeature, CatalogProduct
 
 
@@ -104,13 +104,17 @@ class Obstacle(StrEnum):
 
 @dataclass(frozen=True)
 class Conflict:
-    """`product`: as the file names it. `ids`: the Stripe IDs of those that it is about. `name`: of the feature."""
+    """`product`: as the file names it. `ids`: the Stripe IDs of those that it is about. `name`: of the feature.
+
+    `similar`: which key or product may have been meant.
+    """
 
     obstacle: Obstacle
     lookup_key: str = ""
     name: str = ""
     product: str = ""
     ids: tuple[str, ...] = ()
+    similar: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def find_products(file: CatalogFile, stripe: StripeHas) -> tuple[dict[str, Catal
         ids = (named,) if named in stripe.products else tuple(by_name.get(named, ()))
         product = stripe.products[ids[0]] if ids else None
         if product is None:
-            conflicts.append(Conflict(Obstacle.NO_PRODUCT, product=named))
+            conflicts.append(Conflict(Obstacle.NO_PRODUCT, product=named, similar=most_similar(named, by_name)))
         elif len(ids) > 1:
             conflicts.append(Conflict(Obstacle.AMBIGUOUS_PRODUCT, product=named, ids=ids))
         elif not product.active:
@@ -233,8 +237,12 @@ class _Comparison:
         for key in self._wanted.features:
             if key in targets or key in held or key in self.file.features:
                 continue
-            obstacle = Obstacle.ARCHIVED_FEATURE if key in archived else Obstacle.NO_FEATURE
-            yield Conflict(obstacle, lookup_key=key, product=self.named, ids=_archived_ids(key, stripe))
+            if key in archived:
+                ids = _archived_ids(key, stripe)
+                yield Conflict(Obstacle.ARCHIVED_FEATURE, lookup_key=key, product=self.named, ids=ids)
+            else:
+                similar = most_similar(key, targets)
+                yield Conflict(Obstacle.NO_FEATURE, lookup_key=key, product=self.named, similar=similar)
 
     def detached(self) -> Iterator[Detach]:
         for feature in self._beside():

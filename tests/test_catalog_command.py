@@ -309,7 +309,7 @@ def test_products_that_are_not_found_are_explained(seller: StripeSimulator, shop
     twins = sorted(seller.create_product("Twin")["id"] for _ in range(2))
     retired = seller.create_product("Retired")["id"]
     seller.call("POST", f"/v1/products/{retired}", {"active": False})
-    tables = ("Twin", retired, "Nobody's", pro, "..", "a/../b")
+    tables = ("Twin", retired, "Nobody's", pro, "..", "a/../b", "pro")
     shop_file.write_text(SHOP + "".join(f'[products."{table}"]\nfeatures = []\n' for table in tables))
     code, said = run("apply", str(shop_file), "--yes")
     assert code == DIFFERS
@@ -317,6 +317,7 @@ def test_products_that_are_not_found_are_explained(seller: StripeSimulator, shop
         "! product ..: no product has this ID in test mode, and no active one this name",
         "! product Nobody's: no product has this ID in test mode, and no active one this name",
         "! product a/../b: no product has this ID in test mode, and no active one this name",
+        "! product pro: no product has this ID in test mode, and no active one this name: did you mean Pro?",
         f"! product Twin: 2 active products have this name: {twins[0]}, {twins[1]}",
         f"! product {retired} is archived, so that nobody can subscribe to it",
         f"! product Pro: the file names it twice, by this name and by its ID {pro}",
@@ -445,7 +446,7 @@ def test_a_failure_in_the_middle_tells_what_was_done_and_the_next_run_does_the_r
 
     code, said = run("apply", news, "--archive", stdin=Terminal("y", meanwhile=unplug))
     assert code == ERROR
-    assert "1 of 5 changes were made. These were not:\n" in said
+    assert "1 of 5 changes were made. Left to do:\n" in said
     assert said.splitlines()[-6:] == [
         '  ~ feature sso name: "SSO" → "Single sign-on"',
         '  ~ feature sso metadata."a.b": nothing → "x"',
@@ -486,7 +487,7 @@ def test_an_interrupt_ends_between_two_steps(seller: StripeSimulator, news: str)
         code, said = run("apply", news, "--archive", "--yes")
         thread.join()
     assert code == 130
-    assert "Interrupted.\n1 of 5 changes were made. These were not:\n" in said
+    assert "Interrupted.\n1 of 5 changes were made. Left to do:\n" in said
     assert Feature.objects.get(lookup_key="audit").name == "Audit log", "what Stripe did is written"
     assert run("apply", news, "--archive", "--yes")[0] == SAME
 

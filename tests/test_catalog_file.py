@@ -24,6 +24,7 @@ from entitlements_app.catalog_plan import (
     make_plan,
 )
 from entitlements_app.stripe_objects import Attachment, CatalogFeature, CatalogProduct, FeatureDetails
+from tests.documents import ROOT, blocks
 
 pytestmark = pytest.mark.once
 
@@ -78,6 +79,15 @@ def test_long_tables_and_lists_are_broken_into_lines() -> None:
     text = serialise(file)
     assert max(map(len, text.splitlines())) < 100
     assert parse(text.encode()) == file
+
+
+def test_the_files_of_the_docs_and_the_demo_are_read() -> None:
+    of_docs = [block.text for block in blocks(ROOT / "docs" / "catalogue.md") if block.language == "toml"]
+    of_demo = (ROOT / "example_project" / "catalogue.toml").read_text()
+    for text in (*of_docs, of_demo):
+        file = parse(text.encode())
+        assert parse(serialise(file).encode()) == file
+    assert of_docs
 
 
 def test_a_file_of_windows_is_read() -> None:
@@ -339,20 +349,20 @@ BY_ID = CatalogProduct("Pro", "Another", active=True)
 
 
 @pytest.mark.parametrize(
-    ("named", "products", "obstacle", "ids"),
+    ("named", "products", "obstacle", "ids", "similar"),
     [
-        ("Max", (PRO,), Obstacle.NO_PRODUCT, ()),
-        ("pro", (PRO,), Obstacle.NO_PRODUCT, ()),
-        ("Old", (ARCHIVED,), Obstacle.NO_PRODUCT, ()),
-        ("Pro", (PRO, TWIN), Obstacle.AMBIGUOUS_PRODUCT, (PRO.id, TWIN.id)),
-        ("prod_old", (PRO, ARCHIVED), Obstacle.ARCHIVED_PRODUCT, (ARCHIVED.id,)),
+        ("Max", (PRO,), Obstacle.NO_PRODUCT, (), ""),
+        ("pro", (PRO,), Obstacle.NO_PRODUCT, (), "Pro"),
+        ("Old", (ARCHIVED,), Obstacle.NO_PRODUCT, (), ""),
+        ("Pro", (PRO, TWIN), Obstacle.AMBIGUOUS_PRODUCT, (PRO.id, TWIN.id), ""),
+        ("prod_old", (PRO, ARCHIVED), Obstacle.ARCHIVED_PRODUCT, (ARCHIVED.id,), ""),
     ],
 )
 def test_a_product_that_is_not_found(
-    named: str, products: tuple[CatalogProduct, ...], obstacle: Obstacle, ids: tuple[str, ...]
+    named: str, products: tuple[CatalogProduct, ...], obstacle: Obstacle, ids: tuple[str, ...], similar: str
 ) -> None:
     plan = make_plan(file("sso", named=named, pro=("sso",)), stripe(SSO, products=products))
-    assert plan == Plan(conflicts=(Conflict(obstacle, product=named, ids=ids),))
+    assert plan == Plan(conflicts=(Conflict(obstacle, product=named, ids=ids, similar=similar),))
 
 
 def test_a_product_is_named_by_its_id_first() -> None:

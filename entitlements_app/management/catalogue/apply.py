@@ -98,6 +98,7 @@ def _apply(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> None:
                 done += 1
                 for line in plan_text.step_lines(step):
                     say(command, options, f"{line}: done")
+                command.stdout.flush()
     except KeyboardInterrupt:
         raise CommandError(_unfinished(plan, done, "Interrupted."), returncode=INTERRUPTED) from None
     except (StripeUnavailable, StripeRefused, DatabaseError) as error:
@@ -128,4 +129,4 @@ def _do(step: Step, created: dict[str, str]) -> None:
 def _unfinished(plan: Plan, done: int, problem: str) -> str:
     left = [line for step in plan.steps[done:] for line in plan_text.step_lines(step)]
     lines = "".join(f"\n  {line}" for line in left)
-    return f"{problem}\n{done} of {len(plan.steps)} changes were made. These were not:{lines}\n{AGAIN}"
+    return f"{problem}\n{done} of {len(plan.steps)} changes were made. Left to do:{lines}\n{AGAIN}"

@@ -178,6 +178,10 @@ REMEDIES = {
 
 
 def _problem(conflict: Conflict, mode: str) -> str:
+    return _what(conflict, mode) + (f": did you mean {plain(conflict.similar)}?" if conflict.similar else "")
+
+
+def _what(conflict: Conflict, mode: str) -> str:
     key, named, ids = plain(conflict.lookup_key), plain(conflict.product), ", ".join(conflict.ids)
     match conflict.obstacle:
         case Obstacle.ARCHIVED_FEATURE:
