@@ -13,7 +13,7 @@ from .denials import deny
 from .gated_urls import gate_included, is_included
 from .private_responses import keep_private
 from .request_entitlements import aget_request_entitlements, get_request_entitlements
-from .requirements import Requirement
+from .requirements import Requirement, keep
 
 _Gated = TypeVar("_Gated")
 
@@ -35,7 +35,9 @@ def entitlement_required(*keys: str, any: bool = False) -> Callable[[_Gated], _G
         return gate_included(target, decorate_view) if is_included(target) else decorate_view(target)
 
     def decorate_view(view: Any) -> Any:
-        return _gate(view, requirement)
+        gated = _gate(view, requirement)
+        keep(gated, requirement)
+        return gated
 
     return decorate
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from django.core.exceptions import ImproperlyConfigured
 
 from .access import Entitlements
 from .lookup_keys import check_keys
+
+_KEPT: Final = "entitlement_requirements"  # what wraps a gate, as `functools.wraps` does, has it as well
 
 
 class MalformedRequirement(ImproperlyConfigured, TypeError):
@@ -57,3 +60,14 @@ def declared(view: object, required: object, *, any: bool = False) -> Requiremen
         return Requirement(keys, any)
     except TypeError as error:
         raise MalformedRequirement(f"{name}: what is required (entitlement_required): {error}") from error
+
+
+def keep(gate: object, requirement: Requirement) -> None:
+    """Leave on a gated view, or on a permission class, what it asks for, beside what it is gated by already."""
+    setattr(gate, _KEPT, (requirement, *kept_by(gate)))
+
+
+def kept_by(gate: object) -> tuple[Requirement, ...]:
+    """All that was kept on it; nothing for what is no gate."""
+    kept: tuple[Requirement, ...] = getattr(gate, _KEPT, ())
+    return kept

@@ -29,6 +29,7 @@ GATES = (
     "tests/test_private_responses.py",
     "tests/test_swallowed_errors.py",
     "tests/test_unknown_features.py",
+    "tests/test_unused_keys.py",
 )
 GROUPS = {
     # Not about our database, but for the tests in them that use it.

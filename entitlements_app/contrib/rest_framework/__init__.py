@@ -9,7 +9,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from entitlements_app.request_entitlements import get_request_entitlements, share_request_entitlements
-from entitlements_app.requirements import Requirement, declared
+from entitlements_app.requirements import Requirement, declared, keep
 
 
 class HasEntitlement(BasePermission):
@@ -62,4 +62,5 @@ def _class_for(requirement: Requirement) -> type[HasEntitlement]:
 
     keys = (" or " if requirement.any else " and ").join(requirement.keys)
     HasTheseEntitlements.__qualname__ = f"HasEntitlement.of({keys})"  # what an error or a schema shows
+    keep(HasTheseEntitlements, requirement)
     return HasTheseEntitlements

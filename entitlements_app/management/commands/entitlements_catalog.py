@@ -11,13 +11,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlements_app import conf
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
-from entitlements_app.management.catalogue import apply, export, plan
+from entitlements_app.management.catalogue import apply, export, plan, unused
 
 # Each a module of `management/catalogue` with HELP, `add_arguments(parser)` and `run(command, options)`.
 SUBCOMMANDS: dict[str, ModuleType] = {
     "plan": plan,
     "apply": apply,
     "export": export,
+    "unused": unused,
 }
 
 MISUSED = 2  # argparse exits with it, as we do for something else

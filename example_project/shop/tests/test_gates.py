@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.test import Client
 
-from entitlements_app.sync import sync_customer
+from entitlements_app.sync import sync_catalog, sync_customer
 from entitlements_app.testing import StripeSimulator
-from example_project.shop import billing
+from example_project.shop import billing, catalogue
 from example_project.shop.plans import ENTERPRISE, FREE, PRO
 
 from .conftest import Buy
@@ -94,3 +97,13 @@ def test_the_api_names_what_is_missing(client: Client, ada: User, buy: Buy) -> N
     assert refused.status_code == 403
     assert refused.json()["missing"] == ["api_access"]
     assert answered.json() == {"user": "ada", "requests_this_month": 1284}
+
+
+def test_each_key_that_the_site_asks_for_is_in_its_plans(stripe_simulator: StripeSimulator, db: None) -> None:
+    catalogue.find_or_create(billing.client())
+    sync_catalog()
+    told = StringIO()
+
+    call_command("entitlements_catalog", "unused", stdout=told)  # exits if one is missing
+
+    assert "Each key that is asked for has a feature, and each feature is asked for." in told.getvalue()

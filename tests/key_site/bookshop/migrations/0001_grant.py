@@ -1,0 +1,3 @@
+from entitlements_app.access import has_entitlement
+
+has_entitlement(None, "only_in_a_migration")
