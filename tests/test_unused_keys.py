@@ -38,6 +38,10 @@ ASKED: dict[str, dict[str, list[str]]] = {
         DECORATOR: ["decorator", "decorator_any_1", "decorator_any_2", "decorator_by_another_name", "method_decorator"],
         ON_CLASS: ["class_attribute", "class_tuple_1", "class_tuple_2"],
     },
+    "api.py": {  # read without REST framework, too
+        ON_CLASS: ["api_attribute"],
+        "HasEntitlement.of": ["api_and", "api_not", "api_function", "api_action"],
+    },
     "code.py": {
         "has_entitlement": ["function", "function_1", "function_2", "function_renamed"],
         "ahas_entitlement": ["function_async"],
@@ -93,11 +97,6 @@ AT_RUN_TIME = {
     ("templates/bookshop/run_time.html", "{% entitled key %}{% endentitled %}"),
     ("templates/bookshop/run_time.html", "{% if user|entitled_to:key %}{% endif %}"),
 }
-if HAS_API:
-    ASKED["api.py"] = {
-        ON_CLASS: ["api_attribute"],
-        "HasEntitlement.of": ["api_and", "api_not", "api_function", "api_action"],
-    }
 if HAS_JINJA:
     ASKED["jinja2/bookshop/page.html"] = {
         OF_REQUEST: [
@@ -229,7 +228,7 @@ def test_a_mistyped_key_is_told_with_the_one_that_is_meant(bookshop: None) -> No
 
 def test_the_gates_say_themselves_what_they_ask_for(bookshop: None) -> None:
     declared = {(asked.place.gate, asked.key) for asked in read_declarations().asked}
-    files = [file for file in ("urls.py", "views.py", "api.py") if file in ASKED]
+    files = ["urls.py", "views.py", *(["api.py"] if HAS_API else [])]
     of_views = {(gate, key) for file in files for gate, keys in ASKED[file].items() for key in keys}
     computed = {(DECORATOR, key) for key in ("decorator_computed", "decorator_of_gold", "from_attribute_of_imported")}
     assert declared == of_views | computed | {(ON_CLASS, "decorator_of_class")}
@@ -365,6 +364,8 @@ def test_what_cannot_be_read_is_told_and_left_out(site: Callable[..., str], tmp_
     site("sso")
     feature("sso")
     (tmp_path / "keysite" / "broken.py").write_text("x = 1\ndef entitlements(:\n")
+    (tmp_path / "keysite" / "deep.py").write_text(f"entitlements = {' + '.join(['1'] * 20_000)}")
+    (tmp_path / "keysite" / "warned.py").write_text(r'entitlements = "\d"')
     write(tmp_path, {"pages/good.html": "{{ request.entitlements.sso }}", "pages/jinja/bad.html": "\n{% entitled %"})
     (tmp_path / "pages" / "latin.html").write_bytes("{{ request.entitlements.sso }} é".encode("latin-1"))
     (tmp_path / "pages" / "gone.html").symlink_to(tmp_path / "nowhere")
@@ -375,6 +376,8 @@ def test_what_cannot_be_read_is_told_and_left_out(site: Callable[..., str], tmp_
     text = unused()
     assert "Could not be read, and may ask for more:" in text
     assert f"{tmp_path}/keysite/broken.py:2  invalid syntax" in text
+    assert f"{tmp_path}/keysite/deep.py" in text
+    assert "warned.py" not in text
     assert f"{tmp_path}/pages/latin.html  It is not UTF-8" in text
     assert f"{tmp_path}/pages/gone.html  No such file or directory" in text
     assert (f"{tmp_path}/pages/jinja/bad.html:2  " in text) is HAS_JINJA

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,11 +60,11 @@ def read_python_code() -> Found:
 
 def _read_file(path: Path, content: bytes, found: Found) -> None:
     try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError) as error:
-        found.unread.add(Unread(str(path), getattr(error, "lineno", None) or 0, str(getattr(error, "msg", error))))
-    else:
+        with warnings.catch_warnings(action="ignore"):  # about texts of the site, which are not the question
+            tree = ast.parse(content)
         _Reader(path, tree, found).visit(tree)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        found.unread.add(Unread(str(path), getattr(error, "lineno", None) or 0, str(getattr(error, "msg", error))))
 
 
 class _Reader(ast.NodeVisitor):
