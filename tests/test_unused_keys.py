@@ -93,6 +93,7 @@ AT_RUN_TIME = {
     ("code.py", "key in request.entitlements,"),
     ("code.py", 'user.has_perm(f"entitlements.{key}"),'),
     ("code.py", "*(holds(user, CONSTANT) for CONSTANT in user.keys),"),
+    ("code.py", "holds(keys.LAZY(), keys.LAZY.key),"),
     ("templates/bookshop/run_time.html", "{% if feature.lookup_key in request.entitlements %}{% endif %}"),
     ("templates/bookshop/run_time.html", "{% entitled key %}{% endentitled %}"),
     ("templates/bookshop/run_time.html", "{% if user|entitled_to:key %}{% endif %}"),
@@ -197,6 +198,16 @@ def test_every_gate_is_found_where_it_stands(bookshop: None) -> None:
     }
     elsewhere = [(file, key, line) for file, _, key, line in found if key not in line and key not in NAMED]
     assert not elsewhere
+
+
+def test_a_site_that_a_link_leads_to(visit: Callable[[Path, str], None], tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(HERE)
+    visit(tmp_path / "current", "bookshop")
+    told = compare()
+    assert {place.file for asked in told.missing for place in asked.places} == {
+        str(SHOP / file) for file in ASKED if HAS_JINJA or not file.startswith("jinja2")
+    }
+    assert len(told.undecided) == len(AT_RUN_TIME)
 
 
 def test_constants_are_looked_up(bookshop: None) -> None:

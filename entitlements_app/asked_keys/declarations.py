@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -107,7 +108,7 @@ class _Reader:
     def _place_of(self, subject: Any, gate: str) -> Place:
         """Where a function or a class begins, its decorators included; of what has no source, its name."""
         try:
-            file = inspect.getfile(subject)
+            file = os.path.realpath(inspect.getfile(subject))
             if not isinstance(subject, type):
                 return Place(file, subject.__code__.co_firstlineno, gate)
             if file not in self._classes:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum, EnumType
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import cast
 
 from django.conf import settings
 
@@ -67,9 +68,10 @@ class Names:
         dotted = self._dotted(node)
         if dotted and not dotted.startswith("entitlements_app."):
             loaded = _look_up(dotted)
-            module, name = getattr(loaded, "__module__", None), getattr(loaded, "__qualname__", None)
-            if name and isinstance(module, str) and module.startswith("entitlements_app."):
-                return f"{module}.{name}"
+            if _is_a(loaded, FunctionType, type):
+                handed_on = cast(FunctionType, loaded)
+                if handed_on.__module__.startswith("entitlements_app."):
+                    return f"{handed_on.__module__}.{handed_on.__qualname__}"
         return dotted
 
     def _dotted(self, node: ast.expr) -> str:
@@ -185,7 +187,8 @@ def _package_of(path: Path) -> str:
 
 def _loaded_from(path: Path) -> ModuleType | None:
     module = sys.modules.get(module_of(path))
-    return module if module and getattr(module, "__file__", None) == str(path) else None
+    file = getattr(module, "__file__", None)
+    return module if file is not None and Path(file).resolve() == path else None
 
 
 def _look_up(dotted: str) -> object:
@@ -203,18 +206,25 @@ def _look_up(dotted: str) -> object:
 def _attribute(thing: object, name: str) -> object:
     if thing is settings:
         return getattr(settings, name, None)
-    if isinstance(thing, EnumType):
-        return thing.__members__.get(name)
-    if isinstance(thing, Enum) and name == "value":
-        return thing._value_
-    return inspect.getattr_static(thing, name, None)
+    if _is_a(thing, EnumType):
+        return cast(EnumType, thing).__members__.get(name)
+    if _is_a(thing, Enum) and name == "value":
+        return cast(Enum, thing)._value_
+    found = inspect.getattr_static(thing, name, None)
+    return cast("staticmethod[..., object]", found).__func__ if _is_a(found, staticmethod) else found
+
+
+def _is_a(thing: object, *kinds: type) -> bool:
+    """As `isinstance`, which asks the object for its class: a lazy one would be made for it."""
+    return issubclass(type(thing), kinds)
 
 
 def _as_texts(value: object) -> list[str]:
-    values = value if isinstance(value, tuple | list | set | frozenset) else (value,)
-    if not values or not all(isinstance(text, str) for text in values):
+    values = cast(Iterable[object], value) if _is_a(value, tuple, list, set, frozenset) else (value,)
+    texts = [str.__str__(text) for text in values if _is_a(text, str)]  # plain, of a member of an `Enum`
+    if not texts or len(texts) != len([*values]):
         raise Unresolved
-    return [str.__str__(text) for text in values]
+    return texts
 
 
 def _one(texts: list[str]) -> list[str]:

@@ -111,4 +111,5 @@ def at_run_time(user: Any, request: Any, key: str) -> list[Any]:
         key in request.entitlements,
         user.has_perm(f"entitlements.{key}"),
         *(holds(user, CONSTANT) for CONSTANT in user.keys),
+        holds(keys.LAZY(), keys.LAZY.key),
     ]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
+
+from django.utils.functional import SimpleLazyObject
 
 IMPORTED = "from_imported_constant"
 
@@ -15,3 +18,10 @@ class Plan:
 
 
 GOLD = Plan("from_attribute_of_imported")
+
+
+def query() -> Any:
+    raise AssertionError("Who reads the code does not run it.")
+
+
+LAZY: Any = SimpleLazyObject(query)
