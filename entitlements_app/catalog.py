@@ -9,8 +9,8 @@ Each of these makes a few calls within the call budget, for about CHANGE_SECONDS
 - `ValueError` for a row of another account or mode than the configured one, `TypeError` for what is no text, and
   `RuntimeError` inside an atomic block.
 
-A feature is given as a row, as its Stripe ID, or as its lookup key, which means the one that is not archived; a product
-as a row or its Stripe ID. Of what is not known here Stripe is asked.
+A feature is given as a row, as its Stripe ID, or as its lookup key, which means the one that is not archived, as Stripe
+has it now; a product as a row or its Stripe ID. Of what is not known here Stripe is asked.
 
 What these do says what a new subscription grants. Subscriptions that exist follow at their next period, or later
 (CONTRACT §5); nobody loses or gains anything here and now.
@@ -169,24 +169,34 @@ def attach_feature(
 def detach_feature(product: Product | str, feature: Feature | str) -> None:
     """Remove a feature from a product: afterwards it is not attached, whether it was or not.
 
-    A lookup key means the feature that is attached, archived or not. Who is entitled to it stays so at least until its
-    subscription's next period.
+    A lookup key means whatever is attached that has it, archived or not. Who is entitled to it stays so at least until
+    its subscription's next period.
     """
     refuse_open_transaction(CHANGING)
     allowance = _allowance()
     told = get_product(product, allowance)
-    row = _attached_by_key(told, feature) or get_feature(feature, allowance)
+    if isinstance(feature, str) and catalog_copy.get_by_id(feature) is None:
+        listed = catalog_copy.list_attachments(told, allowance)
+        keyed = [each.feature.id for each in listed if each.feature.lookup_key == feature]
+        rows = list(of_mode(Feature).filter(stripe_id__in=keyed)) or [get_feature(feature, allowance)]
+    else:
+        rows = [get_feature(feature, allowance)]
+    for row in rows:
+        _detach(told, row, allowance)
+
+
+def _detach(product: CatalogProduct, row: Feature, allowance: Allowance) -> None:
     for _ in range(TRIES):
-        seen = get_version(Product, told.id)
-        held = _attached(told).filter(feature=row).first()
-        if held is not None and _delete(told, held.stripe_id, allowance):
-            catalog_copy.save_attachments(told, partial(_without, row), seen, allowance)
-            logger.info("Detached the feature %s from the product %s.", row, told.id)
+        seen = get_version(Product, product.id)
+        held = _attached(product).filter(feature=row).first()
+        if held is not None and _delete(product, held.stripe_id, allowance):
+            catalog_copy.save_attachments(product, partial(_without, row), seen, allowance)
+            logger.info("Detached the feature %s from the product %s.", row, product.id)
             return
         # Attached under another ID, or not at all.
-        if _of(row, catalog_copy.list_attachments(told, allowance)) is None:
+        if _of(row, catalog_copy.list_attachments(product, allowance)) is None:
             return
-    raise StripeUnavailable(f"What is attached to the product {told.id} keeps changing.")
+    raise StripeUnavailable(f"What is attached to the product {product.id} keeps changing.")
 
 
 def list_product_features(product: Product | str) -> list[ProductFeature]:
@@ -272,18 +282,6 @@ def _delete(product: CatalogProduct, attachment_id: str, allowance: Allowance) -
         else:
             return True
     raise AssertionError("unreachable")
-
-
-def _attached_by_key(product: CatalogProduct, feature: Feature | str) -> Feature | None:
-    if not isinstance(feature, str):
-        return None
-    attached = (
-        _attached(product)
-        .select_related("feature")
-        .filter(feature__lookup_key=feature)
-        .order_by("feature__active", "pk")
-    )
-    return next((row.feature for row in attached), None)
 
 
 def _attached(product: CatalogProduct) -> QuerySet[ProductFeature]:

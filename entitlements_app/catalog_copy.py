@@ -28,7 +28,10 @@ TRIES = 3
 
 
 def get_feature(feature: Feature | str, allowance: Allowance) -> Feature:
-    """The row, made if only Stripe knows it. A lookup key means the feature that is not archived, if there is one.
+    """The row, made if only Stripe knows it.
+
+    Which feature a lookup key means, Stripe says: what is known here may have been archived and made anew in the
+    Dashboard. It is the one that is not archived; if there is none, the newest that is known here.
 
     Raises `StripeRefused` if there is none, `ValueError` for one of another account or mode, `TypeError`.
     """
@@ -36,15 +39,19 @@ def get_feature(feature: Feature | str, allowance: Allowance) -> Feature:
         return _own(primary(Feature).get(pk=feature.pk))
     if not isinstance(feature, str) or not feature:
         raise TypeError(f"A feature is a row, a Stripe ID or a lookup key, not {feature!r}.")
-    rows = of_mode(Feature)
-    row = rows.filter(stripe_id=feature).first() or get_unarchived(feature)
+    row = get_by_id(feature)
     if row is None and (told := catalog_reads.find_feature(feature, allowance)) is not None:
-        row = save_feature(told, get_version(Feature, told.id), allowance)
-    if row is None:
-        row = rows.filter(lookup_key=feature).order_by("-pk").first() or retrieve_feature(feature, allowance)
-    if row is None:
+        row = of_mode(Feature).filter(stripe_id=told.id).first() or save_feature(told, 0, allowance)
+    if row is None and (known := of_mode(Feature).filter(lookup_key=feature).order_by("-pk").first()) is not None:
+        row = retrieve_feature(known.stripe_id, allowance) if known.active else known
+    if row is None and (row := retrieve_feature(feature, allowance)) is None:
         raise StripeRefused(f"No feature has the lookup key or the ID {feature!r} in this account and mode.")
     return row
+
+
+def get_by_id(stripe_id: str) -> Feature | None:
+    """The row, if it is known."""
+    return of_mode(Feature).filter(stripe_id=stripe_id).first()
 
 
 def get_unarchived(lookup_key: str) -> Feature | None:

@@ -280,6 +280,20 @@ def test_a_key_that_a_feature_has_which_is_not_known_here(shop: Catalogue) -> No
     assert same_as_stripe()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_key_means_the_feature_that_has_it_in_stripe_now(shop: Catalogue, known: bool) -> None:
+    """Archived and made anew in the Dashboard: here the key is still the old one's."""
+    shop.stripe.archive_feature(shop.audit)
+    new = shop.stripe.create_feature("audit", name="New")["id"]
+    if known:
+        catalog.list_product_features(shop.stripe.create_product("P", features=[new])["id"])
+    assert catalog.update_feature("audit", name="Newer").stripe_id == new
+    assert catalog.attach_feature(shop.basic, "audit").feature.stripe_id == new
+    assert catalog.archive_feature("audit").stripe_id == new
+    catalog.detach_feature(shop.basic, "audit")
+    assert shop.features_of(shop.basic) == []
+
+
 def test_attached_elsewhere(shop: Catalogue) -> None:
     there = shop.stripe.attach_feature(shop.basic, shop.audit)
     assert catalog.attach_feature(shop.basic, "audit").stripe_id == there["id"]
@@ -306,10 +320,10 @@ def test_detached_and_attached_again_elsewhere(shop: Catalogue) -> None:
 def intents(shop: Catalogue) -> dict[str, Callable[..., Any]]:
     return {
         "create": lambda **key: catalog.create_feature("New", "new", {"a": "b"}, **key),
-        "update": lambda **key: catalog.update_feature("audit", name="Log", metadata={"a": "b"}, **key),
-        "archive": lambda **key: catalog.archive_feature("audit", **key),
-        "attach": lambda **key: catalog.attach_feature(shop.basic, "audit", **key),
-        "detach": lambda: catalog.detach_feature(shop.pro, "support"),
+        "update": lambda **key: catalog.update_feature(shop.audit, name="Log", metadata={"a": "b"}, **key),
+        "archive": lambda **key: catalog.archive_feature(shop.audit, **key),
+        "attach": lambda **key: catalog.attach_feature(shop.basic, shop.audit, **key),
+        "detach": lambda: catalog.detach_feature(shop.pro, shop.support),
     }
 
 
