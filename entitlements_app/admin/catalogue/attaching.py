@@ -79,7 +79,7 @@ class AttachingAdmin(ConfirmingAdmin):
             return self.say(request, row, _("%(product)s does not have “%(key)s”.") % pair.names, messages.INFO)
         if not is_confirmed(request):
             return self._ask_to_detach(request, row, pair)
-        made = attempt("", lambda _key: catalog.detach_feature(pair.product, pair.feature))
+        made = attempt("", lambda _key: catalog.detach_feature(pair.product, pair.feature), is_known=False)
         if isinstance(made, Trouble):
             return self._ask_to_detach(request, row, pair, made)
         self._log(request, pair, _("Detached from %(product)s."), _("Detached “%(key)s”."))

@@ -43,15 +43,19 @@ def get_key(posted: Any) -> str:
     return key if _OURS.fullmatch(key) else new_idempotency_key()
 
 
-def attempt(key: str, change: Callable[[str], _T]) -> _T | Trouble:
-    """Make a call of `catalog` with this idempotency key."""
+def attempt(key: str, change: Callable[[str], _T], *, is_known: bool = True) -> _T | Trouble:
+    """Make a call of `catalog` with this idempotency key.
+
+    `is_known`: an outage of which no idempotency key came means that nothing was done. So it is but for a deletion.
+    """
     try:
         return change(key)
     except StripeUnavailable as error:
-        if error.idempotency_key is None:
+        text = _("Stripe gave no usable answer. %(error)s")
+        if error.idempotency_key is None and is_known:
             text = _("Nothing was changed: Stripe gave no usable answer. %(error)s Try again later.")
-        else:
-            text = _("Stripe gave no usable answer. %(error)s")
+        elif error.idempotency_key is None:
+            text = _("Stripe gave no usable answer. %(error)s Whether it was done is not known. Try again: it is safe.")
         return Trouble(text % {"error": error}, error.idempotency_key or key, is_outage=True)
     except KeyReused:
         text = _(
