@@ -19,6 +19,7 @@ from entitlements_app.models import Feature, FeatureCount, Product, ProductFeatu
 from entitlements_app.sync import sync_catalog
 from entitlements_app.testing import StripeSimulator
 from tests.staff import html_of, listed, said, staff, staff_for_all, text_of, url
+from tests.threads import Crowd
 
 pytestmark = pytest.mark.django_db
 
@@ -205,6 +206,28 @@ def test_a_form_that_is_sent_twice_makes_one_feature(shop: Catalogue, chief: Cli
         assert "“api_access” is created." in said(chief, url(Feature, "add"), form)
     assert len(shop.there("api_access")) == 1
     assert len(log_of(shop.row("api_access"))) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_double_click_makes_one_feature(stripe: StripeSimulator) -> None:
+    shop, chief = Catalogue(stripe), staff_for_all()
+    form = new(chief)
+    answers: list[Any] = []
+
+    def click() -> None:
+        client = Client()
+        client.cookies = chief.cookies
+        answers.append(client.post(url(Feature, "add"), form))
+
+    with stripe.hold("POST", FEATURES) as held:
+        crowd = Crowd().start(click)
+        held.wait_for_request()
+        crowd.start(click)
+        held.release()
+        crowd.join()
+    made = shop.row("api_access")
+    assert [answer.headers["Location"] for answer in answers] == [url(Feature, made.pk, "change")] * 2
+    assert len(shop.there("api_access")) == 1
 
 
 def test_a_form_of_long_ago_makes_nothing_again(shop: Catalogue, chief: Client) -> None:

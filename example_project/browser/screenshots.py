@@ -144,6 +144,41 @@ def _confirm(page: Page) -> None:
         page.get_by_role("button", name="Confirm now").click()
 
 
+def _to_feature(key: str) -> Go:
+    return _to_first_row("feature", f"?q={key}")
+
+
+def _ask(go: Go, button: str) -> Go:
+    """To the page that asks whether to do it, from one with that button."""
+
+    def ask(page: Page) -> None:
+        go(page)
+        if button == "Attach…":
+            page.locator("#ent-attach").select_option(index=1)
+        with page.expect_navigation():
+            page.get_by_role("button", name=button).first.click()
+
+    return ask
+
+
+def _refuse_key(page: Page) -> None:
+    page.goto(f"{ADMIN}/feature/add/")
+    page.get_by_label("Name:").fill("Priority phone")
+    page.get_by_label("Lookup key:").fill("priority-phone")
+    page.get_by_label("Key 1", exact=True).fill("minutes")
+    page.get_by_label("Value 1", exact=True).fill("120")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Save").click()
+
+
+def _choose_all(page: Page) -> None:
+    page.goto(f"{ADMIN}/feature/")
+    page.locator("#action-toggle").check()
+    page.locator("select[name=action]").select_option("archive_chosen")
+    with page.expect_navigation():
+        page.get_by_role("button", name="Go", exact=True).click()
+
+
 LISTS_AND_ROWS = [
     *(Shot(f"{model}-list", _to(f"{ADMIN}/{model}/")) for model in MODELS),
     *(Shot(f"{model}-row", _to_first_row(model)) for model in MODELS),
@@ -163,6 +198,13 @@ STORIES = [
     Shot("explain-denied", _to_explanation("katherine", "sso")),
     Shot("explain-nobody", _to_explanation("nobody", "sso")),
     Shot("override-add", _to(f"{ADMIN}/entitlementoverride/add/")),
+    Shot("feature-add", _to(f"{ADMIN}/feature/add/")),
+    Shot("feature-add-warned", _refuse_key),
+    Shot("feature-attach", _ask(_to_feature("sso"), "Attach…")),
+    Shot("feature-detach", _ask(_to_feature("api_access"), "Detach ")),
+    Shot("feature-archive", _ask(_to_feature("api_access"), "Archive…")),
+    Shot("features-archive", _choose_all),
+    Shot("product-detach", _ask(_to_first_row("product"), "Detach ")),
     Shot("inbox-failed", _to(f"{ADMIN}/webhookevent/?status__exact=failed")),
     Shot("inbox-failed-row", _to_first_row("webhookevent", "?status__exact=failed")),
 ]

@@ -120,6 +120,37 @@ def test_who_has_a_feature_arrives_as_a_file(open_site: Open, tmp_path: Path) ->
     assert all("sso" in row for row in rows)
 
 
+def test_a_feature_is_made_sold_and_archived(open_site: Open) -> None:
+    page = _open_admin(open_site)
+    page.goto(f"{ADMIN}/feature/")
+    page.get_by_role("link", name="Add feature").click()
+    page.get_by_label("Name:").fill("Priority phone")
+    page.get_by_label("Lookup key:").fill("priority_phone")
+    page.get_by_label("Key 1", exact=True).fill("minutes")
+    page.get_by_label("Value 1", exact=True).fill("120")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".messagelist .success")).to_contain_text("“priority_phone” is created")
+
+    page.get_by_label("Attach another product").select_option(index=1)
+    page.get_by_role("button", name="Attach…", exact=True).click()
+    expect(page.locator(OURS)).to_contain_text("Nobody gains or loses anything here and now")
+    page.get_by_role("button", name="Attach it").dblclick()
+    expect(page.locator(".messagelist")).to_contain_text("priority_phone")
+
+    page.get_by_label("Value 1", exact=True).fill("240")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".messagelist .success")).to_contain_text("is changed")
+    expect(page.get_by_label("Value 1", exact=True)).to_have_value("240")
+
+    page.get_by_role("button", name=re.compile("^Detach ")).click()
+    page.get_by_role("button", name="Detach it").click()
+    expect(page.locator(".messagelist .success")).to_contain_text("is detached")
+    page.get_by_role("button", name="Archive…").click()
+    page.get_by_role("button", name="Archive it for good").click()
+    expect(page.locator(OURS)).to_contain_text("It is archived, which is final")
+    expect(page.get_by_role("button", name="Save")).to_have_count(0)
+
+
 def test_the_overview_s_numbers_lead_to_their_rows(open_site: Open) -> None:
     page = _open_admin(open_site)
     page.get_by_role("link", name="Overview", exact=True).first.click()
