@@ -294,7 +294,11 @@ def test_another_form_gets_what_was_made_in_its_window(shop: Catalogue, chief: C
     window = chief.get(url(Feature, "add"), {"_popup": "1", "_to_field": "id"})
     assert 'name="_popup" value="1"' in html_of(window)
     form = filled_in(window, name="API", lookup_key="api", _popup="1")
+    assert chief.post(url(Feature, "add"), {**form, "_to_field": "name"}).status_code == 400
     assert "popup_response" in html_of(chief.post(url(Feature, "add"), form))
+    made = shop.row("api")
+    form = edit(chief, made, name="The API", _popup="1", _to_field="id")
+    assert "popup_response" in html_of(chief.post(url(Feature, made.pk, "change"), form))
     shown = html_of(chief.get(url(Feature, shop.support.pk, "change"), {"_popup": "1"}))
     assert "Archive…" not in shown
     assert "Attach…" not in shown

@@ -26,7 +26,7 @@ from .confirmation import is_confirmed
 from .pages import entitled, listed, why_not
 
 ARCHIVE = "archive_feature"
-ARCHIVE_SECONDS = 20.0  # for several at once: a web server waits for about 30
+ARCHIVE_SECONDS = 10.0  # then no other one is begun: a web server waits for about 30, and each may take 20
 _NAMED = 10
 
 

@@ -158,8 +158,8 @@ class AttachingAdmin(ConfirmingAdmin):
 
     # What the page of a row shows
 
-    def get_changed(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        shown = super().get_changed(request, row)
+    def get_panels(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        shown = super().get_panels(request, row)
         if is_popup(request):
             return shown
         can_change = not why_not(row)

@@ -52,6 +52,7 @@ class EditingAdmin(ArchivingAdmin):
     ) -> HttpResponse:
         if not self.has_add_permission(request):
             raise PermissionDenied
+        self.get_to_field(request)
         key = get_key(request.POST)
         if request.method != "POST":
             return self._show_form(request, AddForm(initial=_prefilled(request)), key, extra_context)
@@ -94,6 +95,7 @@ class EditingAdmin(ArchivingAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
+        self.get_to_field(request)
         if not self._is_permitted(request, "change_feature") or why_not():
             return super().change_view(request, object_id, form_url, extra_context)
         try:
@@ -176,8 +178,8 @@ class EditingAdmin(ArchivingAdmin):
         }
         return self.render_change_form(request, context, add=feature is None, change=feature is not None, obj=feature)
 
-    def get_changed(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        shown = super().get_changed(request, row)
+    def get_panels(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        shown = super().get_panels(request, row)
         return {**shown, "is_final": _ARCHIVED if not row.active else ""}
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from django.contrib import admin
-from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.admin.exceptions import DisallowedModelAdminToField
+from django.contrib.admin.options import IS_POPUP_VAR, TO_FIELD_VAR
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -57,17 +58,24 @@ class CatalogueAdmin(ListAdmin):
         context = {"why_not": why_not() if self.edits_any(request) else "", **(extra_context or {})}
         return super().changelist_view(request, context)
 
-    def get_changed(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+    def get_panels(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         """What a row's page shows besides its fields."""
         return {"why_not": why_not(row) if self.edits_any(request) else ""}
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        context["is_popup"] = is_popup(request)
+        context |= {"is_popup": is_popup(request), "to_field": self.get_to_field(request)}
         if row := context.get("original"):
-            context.update(self.get_changed(request, row))
+            context.update(self.get_panels(request, row))
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_to_field(self, request: HttpRequest) -> str | None:
+        """The column that the form of the site's own refers to. Raises `DisallowedModelAdminToField` for another."""
+        name: str | None = request.POST.get(TO_FIELD_VAR, request.GET.get(TO_FIELD_VAR))
+        if name and not self.to_field_allowed(request, name):
+            raise DisallowedModelAdminToField(f"{name!r} cannot be referred to.")
+        return name
 
     def say(self, request: HttpRequest, row: Model | None, text: str, level: int) -> HttpResponseRedirect:
         """Back to the row's page, which says this first."""
