@@ -230,6 +230,12 @@ def test_a_double_click_makes_one_feature(stripe: StripeSimulator) -> None:
     assert len(shop.there("api_access")) == 1
 
 
+def test_of_a_feature_that_was_there_just_so_nobody_is_told_that_it_was_made(shop: Catalogue, chief: Client) -> None:
+    form = new(chief, name="Audit <b>log</b>", lookup_key="audit")
+    assert "“audit” was there already, just so." in said(chief, url(Feature, "add"), form)
+    assert log_of(shop.audit) == []
+
+
 def test_a_form_of_long_ago_makes_nothing_again(shop: Catalogue, chief: Client) -> None:
     form = new(chief)
     chief.post(url(Feature, "add"), form)
@@ -252,6 +258,7 @@ def test_while_stripe_is_away_nothing_typed_is_lost_and_nothing_made_twice(
     again = chief.post(url(Feature, "add"), form)
     shop.stripe.clear_faults()
     assert "Stripe gave no usable answer." in text_of(again)
+    assert "Please correct" not in text_of(again)
     assert 'value="api_access"' in html_of(again)
     assert "1000</textarea>" in html_of(again)
     assert not Feature.objects.filter(lookup_key="api_access").exists()
@@ -481,6 +488,14 @@ def test_one_that_is_refused_does_not_keep_the_others(shop: Catalogue, chief: Cl
     assert "1 feature is archived: “support”." in words
     shop.stripe.clear_faults()
     assert "1 feature is archived: “audit”." in messages_of(choose(chief, shop.support, shop.audit, **SURE))
+
+
+def test_after_some_refusals_no_more_are_asked_for(shop: Catalogue, chief: Client) -> None:
+    for number in range(7):
+        Feature.objects.create(stripe_id=f"feat_{number}", lookup_key=f"key{number}", livemode=False)
+    words = messages_of(choose(chief, *Feature.objects.filter(lookup_key__startswith="key"), **SURE))
+    assert words.count("Nothing was changed.") == 5
+    assert "2 were not tried: “key5”, “key6”. Choose them again." in words
 
 
 def test_an_outage_in_the_middle_leaves_the_others_for_later(shop: Catalogue, chief: Client) -> None:

@@ -20,13 +20,14 @@ from entitlements_app.admin.listing import AT_ONCE, Button
 from entitlements_app.models import Feature
 from entitlements_app.transactions import primary
 
-from .attaching import DETACH, AttachingAdmin, get_attached, name_of
+from .attaching import AttachingAdmin, get_attached, name_of
 from .attempts import KEY, Trouble, attempt, get_key
 from .confirmation import is_confirmed
 from .pages import entitled, listed, why_not
 
 ARCHIVE = "archive_feature"
 ARCHIVE_SECONDS = 10.0  # then no other one is begun: a web server waits for about 30, and each may take 20
+REFUSED_AT_MOST = 5
 _NAMED = 10
 
 
@@ -68,9 +69,7 @@ class ArchivingAdmin(AttachingAdmin):
             hidden={KEY: key},
             trouble=trouble,
             entitled=entitled(feature, links),
-            other=self.other._meta,
-            attached=[self._line(request, each) for each in get_attached(feature)],
-            detach=self.page("detach", feature) if self.may(request, DETACH) else "",
+            **self.get_table(request, feature, can_detach=True),
         )
 
     # Several
@@ -81,8 +80,8 @@ class ArchivingAdmin(AttachingAdmin):
     @admin.action(description=gettext_lazy("Archive features…"), permissions=["archive"])
     def archive_chosen(self, request: HttpRequest, rows: QuerySet[Feature]) -> HttpResponse | None:
         chosen = list(rows.order_by("lookup_key", "pk").values_list("pk", flat=True)[: AT_ONCE + 1])
-        features = primary(Feature).filter(pk__in=chosen[:AT_ONCE]).order_by("lookup_key", "pk")
-        features = features.prefetch_related("counts", "product_features__product")
+        read = primary(Feature).filter(pk__in=chosen[:AT_ONCE]).order_by("lookup_key", "pk")
+        features = list(read.prefetch_related("counts", "product_features__product"))
         left_out = {feature.pk: _why_left_out(feature) for feature in features}
         ready = [feature for feature in features if not left_out[feature.pk]]
         if not ready:
@@ -123,16 +122,17 @@ class ArchivingAdmin(AttachingAdmin):
         )
 
     def _archive_several(self, request: HttpRequest, features: Sequence[Feature]) -> None:
-        """One by one. After an outage the others are not tried: they would have to wait for nothing."""
+        """One by one. After an outage, or a few refusals, the others are not tried: they would fare no better."""
         until = time.monotonic() + ARCHIVE_SECONDS
-        done, left = [], list(features)
+        done, left, refused = [], list(features), 0
         while left and time.monotonic() < until:
             feature = left.pop(0)
             made = _archive(feature, get_key({}))
             if isinstance(made, Trouble):
                 text = _("“%(key)s”: %(problem)s")
                 self.message_user(request, text % {"key": feature.lookup_key, "problem": made.text}, messages.ERROR)
-                if made.is_outage:
+                refused += 1
+                if made.is_outage or refused == REFUSED_AT_MOST:
                     break
                 continue
             self.log_change(request, feature, _("Archived."))

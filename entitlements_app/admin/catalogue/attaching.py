@@ -8,7 +8,6 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from entitlements_app import catalog
 from entitlements_app.admin.links import Links
@@ -150,8 +149,8 @@ class AttachingAdmin(ConfirmingAdmin):
         products = [each.product for each in get_attached(pair.feature)]
         linked = [links.to(product, name_of(product)) for product in products]
         return [
-            (_("Feature"), _named(links, pair.feature, pair.feature.name or pair.feature.lookup_key)),
-            (_("Product"), _named(links, pair.product, name_of(pair.product))),
+            (_("Feature"), links.to(pair.feature, pair.feature.name or pair.feature.lookup_key)),
+            (_("Product"), links.to(pair.product, name_of(pair.product))),
             (_("Customers entitled now"), entitled(pair.feature, links)),
             (_("Products that have it now"), listed(linked) if linked else _("none")),
         ]
@@ -163,18 +162,24 @@ class AttachingAdmin(ConfirmingAdmin):
         if is_popup(request):
             return shown
         can_change = not why_not(row)
-        attached = get_attached(row)
         can_attach = can_change and self.may(request, ATTACH) and (isinstance(row, Product) or row.active)
         return {
             **shown,
-            "attached": [self._line(request, each) for each in attached[:LISTED_AT_MOST]],
-            "attached_left": max(len(attached) - LISTED_AT_MOST, 0),
+            **self.get_table(request, row, can_detach=can_change),
             "attached_title": _("Products that have it") if self.other is Product else _("Its features"),
-            "other": self.other._meta,
-            "detach": self.page("detach", row) if can_change and self.may(request, DETACH) else "",
             "attach": self.page("attach", row) if can_attach else "",
             "offered": self._offered(row) if can_attach else (),
             "offered_at_most": OFFERED_AT_MOST,
+        }
+
+    def get_table(self, request: HttpRequest, row: Any, *, can_detach: bool) -> dict[str, Any]:
+        """What it is attached to, or has, with buttons for who may detach."""
+        attached = get_attached(row)
+        return {
+            "attached": [self._line(request, each) for each in attached[:LISTED_AT_MOST]],
+            "attached_left": max(len(attached) - LISTED_AT_MOST, 0),
+            "other": self.other._meta,
+            "detach": self.page("detach", row) if can_detach and self.may(request, DETACH) else "",
         }
 
     def _line(self, request: HttpRequest, attached: ProductFeature) -> dict[str, Any]:
@@ -211,18 +216,9 @@ def name_of(row: Feature | Product) -> str:
     return row.lookup_key if isinstance(row, Feature) else row.name or row.stripe_id
 
 
-def _named(links: Links, row: Feature | Product, name: str) -> str:
-    return f"{links.to(row, name)}"
-
-
 def _choice(row: Feature | Product) -> str:
     """In a list to choose from, where two may have one name."""
     if isinstance(row, Feature):
         return f"{row.lookup_key} – {row.name}" if row.name else row.lookup_key
     name = f"{name_of(row)} ({row.stripe_id})"
     return name if row.active else _("%(product)s, archived") % {"product": name}
-
-
-def count_products(feature: Feature) -> str:
-    count = len(feature.product_features.all())
-    return ngettext("%d product", "%d products", count) % count

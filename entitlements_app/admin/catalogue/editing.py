@@ -25,7 +25,7 @@ from .archiving import ArchivingAdmin
 from .attempts import KEY, Trouble, attempt, get_key
 from .edits import OPENED, get_conflicts, get_state, in_the_log, parse_state
 from .feature_forms import AddForm, EditForm, FeatureForm
-from .pages import entitled, is_popup, why_not
+from .pages import entitled, is_popup, own, why_not
 
 
 class EditingAdmin(ArchivingAdmin):
@@ -60,6 +60,7 @@ class EditingAdmin(ArchivingAdmin):
         if not form.is_valid():
             return self._show_form(request, form, key, extra_context)
         wanted = form.cleaned_data
+        there = own(Feature).filter(lookup_key=wanted["lookup_key"], active=True).first()
         made = attempt(
             key,
             lambda key: catalog.create_feature(
@@ -67,21 +68,25 @@ class EditingAdmin(ArchivingAdmin):
             ),
         )
         if isinstance(made, Trouble):
-            form.add_trouble(made)
-            return self._show_form(request, form, made.key, extra_context)
+            return self._show_trouble(request, form, made, extra_context)
+        self._tell_of(request, made, was_there=made == there)
         return self._after_adding(request, made)
 
-    def _after_adding(self, request: HttpRequest, made: Feature) -> HttpResponse:
-        """Said and logged once, however often the form was sent."""
-        if not _is_logged(made):
-            self.log_addition(request, made, _("Created “%(key)s”.") % {"key": made.lookup_key})
-        names = {"key": made.lookup_key}
-        if made.active:
-            text = _("“%(key)s” is created. Nobody is entitled to it until it is attached to a product.") % names
-            self.message_user(request, text, messages.SUCCESS)
-        else:
+    def _tell_of(self, request: HttpRequest, made: Feature, *, was_there: bool) -> None:
+        """Also in the log, once, however often the form was sent."""
+        is_logged = _is_logged(made)
+        text = _("“%(key)s” is created. Nobody is entitled to it until it is attached to a product.")
+        level = messages.SUCCESS
+        if not made.active:
             text = _("This form was sent before: it made “%(key)s”, which was archived since. Nothing was made now.")
-            self.message_user(request, text % names, messages.WARNING)
+            level = messages.WARNING
+        elif was_there and not is_logged:
+            text, level = _("“%(key)s” was there already, just so. Nothing was made."), messages.INFO
+        elif not is_logged:
+            self.log_addition(request, made, _("Created “%(key)s”.") % {"key": made.lookup_key})
+        self.message_user(request, text % {"key": made.lookup_key}, level)
+
+    def _after_adding(self, request: HttpRequest, made: Feature) -> HttpResponse:
         if is_popup(request):
             return self.response_add(request, made)
         if self.has_view_permission(request):
@@ -133,8 +138,7 @@ class EditingAdmin(ArchivingAdmin):
             ),
         )
         if isinstance(made, Trouble):
-            form.add_trouble(made)
-            return self._show_form(request, form, made.key, extra)
+            return self._show_trouble(request, form, made, extra)
         if not edit.is_done(get_state(made)):
             text = _("This form was sent before, and “%(key)s” was changed since. Nothing was changed now.")
             return self._after_editing(request, made, text, messages.WARNING)
@@ -151,6 +155,14 @@ class EditingAdmin(ArchivingAdmin):
         if is_popup(request):
             return self.response_change(request, feature)
         return self.back(request, feature)
+
+    def _show_trouble(
+        self, request: HttpRequest, form: FeatureForm, trouble: Trouble, extra: dict[str, Any] | None
+    ) -> HttpResponse:
+        """The form with what was typed, for another try."""
+        if not form.takes(trouble):
+            self.message_user(request, trouble.text, messages.ERROR)
+        return self._show_form(request, form, trouble.key, extra)
 
     def _show_form(
         self, request: HttpRequest, form: FeatureForm, key: str, extra: dict[str, Any] | None
@@ -211,8 +223,7 @@ def metadata(feature: Feature) -> str:
 
 def _facts(links: Links) -> list[Any]:
     """What is only shown."""
-    own = ["state", "mode", "stripe_id", "account", "attached_at", "detached_at"]
-    return ["state", entitled_column(links), *own[1:]]
+    return ["state", entitled_column(links), "mode", "stripe_id", "account", "attached_at", "detached_at"]
 
 
 def entitled_column(links: Links) -> Any:

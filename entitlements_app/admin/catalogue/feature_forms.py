@@ -47,10 +47,12 @@ class FeatureForm(_ModelForm):
     def _post_clean(self) -> None:
         """The row stays as it is until Stripe has agreed."""
 
-    def add_trouble(self, trouble: Trouble) -> None:
-        """Where it belongs: Stripe's parameters are named like the fields."""
-        param = re.split(r"[\[.]", trouble.param)[0]
-        self.add_error(param if param in self.fields else None, trouble.text)
+    def takes(self, trouble: Trouble) -> bool:
+        """Say it at the field that it is about, if it is one: Stripe's parameters are named like the fields."""
+        field = re.split(r"[\[.]", trouble.param)[0]
+        if field in self.fields:
+            self.add_error(field, trouble.text)
+        return field in self.fields
 
 
 class AddForm(FeatureForm):
