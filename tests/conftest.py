@@ -69,6 +69,7 @@ GROUPS = {
     "timeless": (
         "tests/test_access.py",
         "tests/test_admin.py",
+        "tests/test_admin_catalogue_edits.py",
         "tests/test_admin_entitlements.py",
         "tests/test_admin_explain.py",
         "tests/test_admin_inbox.py",
