@@ -4,8 +4,8 @@ Each of these makes a few calls within the call budget, for about CHANGE_SECONDS
 
 - `StripeRefused`: not as asked. Nothing was changed; what is known to be refused is refused without a call.
 - `StripeUnavailable`: try again. If it has an `idempotency_key`, nobody knows whether Stripe did it: pass that key
-  with the next try, and it is done once. Our copy is as it was, and follows at the latest with the next reading of the
-  catalogue.
+  with the next try, and it is done once. Nor is it known of a detachment, which needs no key: it can be repeated. Our
+  copy is as it was, and follows at the latest with the next reading of the catalogue.
 - `ValueError` for a row of another account or mode than the configured one, `TypeError` for what is no text, and
   `RuntimeError` inside an atomic block.
 
