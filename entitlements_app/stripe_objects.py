@@ -122,6 +122,22 @@ class Attachment:
 
 
 @dataclass(frozen=True)
+class Subscription:
+    """A subscription, and which products it is to. `complete` says whether these are all.
+
+    `created` and `period_end`, when its next period begins, are Stripe's seconds.
+    """
+
+    id: str
+    customer: str
+    status: str
+    created: int
+    period_end: int | None
+    products: frozenset[str]
+    complete: bool
+
+
+@dataclass(frozen=True)
 class Page(Generic[_Row]):
     """One page of a list. `unreadable` says what is wrong with the rows that were left out, where they may be."""
 
@@ -252,6 +268,36 @@ def parse_attachment(data: Any, *, livemode: bool) -> Attachment:
     row = _object(data, "the product feature")
     feature = parse_feature(row.get("entitlement_feature"), livemode=livemode)
     return Attachment(id=_text(row, "id"), feature=feature)
+
+
+def parse_subscription(row: dict[str, Any], *, livemode: bool) -> Subscription:
+    """Read a subscription with the first of its items."""
+    if row.get("object") != "subscription":
+        raise Malformed("object: expected a subscription")
+    items = _object(row.get("items"), "items")
+    rows = _rows(items, livemode=livemode)
+    ends = [_seconds(holder, "current_period_end") for holder in (*rows, row) if holder.get("current_period_end")]
+    return Subscription(
+        id=_text(row, "id"),
+        customer=_id_or_object(row, "customer"),
+        status=_text(row, "status"),
+        created=_seconds(row, "created"),
+        period_end=min(ends, default=None),
+        products=frozenset(map(parse_item, rows)),
+        complete=not _flag(items, "has_more"),
+    )
+
+
+def parse_item(row: dict[str, Any]) -> str:
+    """The product that an item of a subscription is of."""
+    return _id_or_object(_object(row.get("price"), "price"), "product")
+
+
+def parse_price(row: dict[str, Any]) -> str:
+    """A price's id."""
+    if row.get("object") != "price":
+        raise Malformed("object: expected a price")
+    return _text(row, "id")
 
 
 def parse_customer(data: Any) -> CustomerDetails:

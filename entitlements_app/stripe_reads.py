@@ -104,16 +104,18 @@ def iter_pages(
     read: Callable[[Any], Page[_Row]],
     *,
     most: int | None = MAX_PAGES,
+    after: str = "",
 ) -> Iterator[tuple[Page[_Row], Answer]]:
     """The pages of a list, each with its answer, as they come. Raises `CursorGone` besides what a call raises.
 
-    More than `most` pages are `UnusableAnswer`; with None there may be any number.
+    More than `most` pages are `UnusableAnswer`; with None there may be any number. `after` is the id of the row after
+    which they begin.
     """
-    cursor = ""
+    cursor = after
     for _ in itertools.islice(itertools.count(), most):
-        after = {"starting_after": cursor} if cursor else {}
+        begin = {"starting_after": cursor} if cursor else {}
         try:
-            answer = stripe_client.get(path, params | {"limit": PAGE_SIZE} | after, allowance)
+            answer = stripe_client.get(path, params | {"limit": PAGE_SIZE} | begin, allowance)
         except NoSuchObject:
             if cursor:
                 raise CursorGone from None

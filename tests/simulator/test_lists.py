@@ -99,3 +99,15 @@ class TestLists:
         assert ids(created={"lt": 1_770_000_060}) == [early]
         assert ids(created=1_770_000_000) == [early]
         assert ids(email="late@example.com") == [late]
+
+
+def test_a_subscription_shows_its_first_items_and_another_list_has_all(simulator):
+    acme = simulator.create_customer()["id"]
+    prices = [plan(simulator, f"k{number}") for number in range(12)]
+    items = [{"price": price["id"]} for price in prices]
+    made = simulator.call("POST", "/v1/subscriptions", {"customer": acme, "items": items})
+    [listed] = simulator.call("GET", "/v1/subscriptions", {"customer": acme})["data"]
+    for shown in (made, listed, simulator.call("GET", f"/v1/subscriptions/{made['id']}")):
+        assert (len(shown["items"]["data"]), shown["items"]["has_more"]) == (10, True)
+    rest = simulator.call("GET", "/v1/subscription_items", {"subscription": made["id"], "limit": 100})
+    assert {item["price"]["id"] for item in rest["data"]} == {price["id"] for price in prices}

@@ -121,6 +121,12 @@ ROUTES = (
         f"{_SUBSCRIPTION_FIELDS} pause_collection",
     ),
     Route(
+        "GET /v1/subscription_items",
+        subscriptions.list_subscription_items,
+        "list:subscription_item",
+        "subscription",
+    ),
+    Route(
         "POST /v1/subscriptions/{subscription}/resume",
         subscriptions.resume_subscription,
         _SUBSCRIPTION,

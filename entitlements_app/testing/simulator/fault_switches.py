@@ -91,7 +91,10 @@ class FaultSwitches:
             self._account.distortions.events_lag = seconds
 
     def between_pages(self, change: Callable[[], object]) -> None:
-        """Do this once, right after a page of active entitlements, features or products that is not the last one."""
+        """Do this once, right after a page that is not the last one.
+
+        Of active entitlements, features, products or subscriptions.
+        """
         with self._account.lock:
             self._account.distortions.between_pages.append(change)
 

@@ -12,6 +12,7 @@ _SUBJECTS = {
     "customer": "entitlement",
     "payment_methods": "payment_method",
     "subscriptions": "subscription",
+    "subscription_items": "subscription",
     "events": "event",
     "webhook_endpoints": "webhook",
 }

@@ -3,7 +3,7 @@
 import copy
 
 from . import billing, errors, events, grants, paging, terms
-from .account import Account, Call, Json, merged_metadata
+from .account import INLINE_LIMIT, Account, Call, Json, merged_metadata
 from .billing import ENDED
 
 
@@ -20,7 +20,14 @@ def create_subscription(account: Account, call: Call) -> Json:
     grants.snapshot_features(account, subscription)
     events.record(account, "customer.subscription.created", copy.deepcopy(subscription), call=call)
     grants.recompute(account, customer["id"])
-    return subscription
+    return _shown(subscription)
+
+
+def _shown(subscription: Json) -> Json:
+    """As an answer has it: of the items only the first ones, the rest at `/v1/subscription_items`."""
+    items = subscription["items"]
+    is_cut = len(items["data"]) > INLINE_LIMIT
+    return subscription | {"items": items | {"data": items["data"][:INLINE_LIMIT], "has_more": is_cut}}
 
 
 def _new_subscription(account: Account, customer: str, params: Json) -> Json:
@@ -123,7 +130,8 @@ def list_subscriptions(account: Account, call: Call) -> Json:
         )
 
     rows = account.subscriptions.values()
-    return paging.page(rows, params, url="/v1/subscriptions", kind="subscription", keep=keep)
+    page = account.show(paging.page(rows, params, url="/v1/subscriptions", kind="subscription", keep=keep))
+    return page | {"data": [_shown(row) for row in page["data"]]}
 
 
 def _status_matches(status: str, wanted: str | None) -> bool:
@@ -135,7 +143,14 @@ def _status_matches(status: str, wanted: str | None) -> bool:
 
 
 def retrieve_subscription(account: Account, call: Call) -> Json:
-    return account.find(account.subscriptions, "subscription", call.ids[0], param="id")
+    return _shown(account.find(account.subscriptions, "subscription", call.ids[0], param="id"))
+
+
+def list_subscription_items(account: Account, call: Call) -> Json:
+    name = call.params["subscription"]
+    subscription = account.find(account.subscriptions, "subscription", name, param="subscription")
+    rows = subscription["items"]["data"]
+    return paging.page(rows, call.params, url="/v1/subscription_items", kind="subscription_item")
 
 
 def update_subscription(account: Account, call: Call) -> Json:
@@ -154,7 +169,7 @@ def update_subscription(account: Account, call: Call) -> Json:
     if "trial_end" in call.params:
         terms.move_trial_end(account, subscription, call)
     grants.recompute(account, subscription["customer"])
-    return subscription
+    return _shown(subscription)
 
 
 def resume_subscription(account: Account, call: Call) -> Json:
@@ -163,7 +178,7 @@ def resume_subscription(account: Account, call: Call) -> Json:
     if subscription["status"] != "paused":
         raise errors.ApiError(400, "Only a paused subscription can be resumed.")
     billing.resume(account, subscription, call)
-    return subscription
+    return _shown(subscription)
 
 
 def _change_items(account: Account, subscription: Json, given: list[Json]) -> None:
@@ -220,4 +235,4 @@ def cancel_subscription(account: Account, call: Call) -> Json:
     subscription["cancellation_details"] |= {"reason": "cancellation_requested"}
     subscription["cancellation_details"] |= call.params.get("cancellation_details", {})
     billing.end(account, subscription, call)
-    return subscription
+    return _shown(subscription)
