@@ -233,6 +233,7 @@ def _about_overrides(rows: Sequence[EntitlementOverride], now: datetime) -> tupl
             expires_at=row.expires_at,
             reason=row.reason,
             author=str(row.author.get_username()) if row.author else "",
+            is_bridge=row.is_bridge,
         )
         for row in rows
     ]

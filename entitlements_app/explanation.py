@@ -103,7 +103,10 @@ class AboutEntitlement:
 
 @dataclass(frozen=True)
 class AboutOverride:
-    """An override of the key. `counts`: it is in force, and no denial wins over it."""
+    """An override of the key. `counts`: it is in force, and no denial wins over it.
+
+    `is_bridge`: it stands in for what Stripe owes, and ends by itself when Stripe grants the key.
+    """
 
     id: int
     effect: str
@@ -113,6 +116,7 @@ class AboutOverride:
     expires_at: datetime | None
     reason: str
     author: str
+    is_bridge: bool = False
 
 
 @dataclass(frozen=True)

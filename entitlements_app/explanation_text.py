@@ -275,6 +275,8 @@ def _override_line(row: AboutOverride) -> str:
         line = _("grants it since %(start)s, %(until)s") if is_grant else _("denies it since %(start)s, %(until)s")
     elif row.term is Term.TO_COME:
         line = _("will grant it from %(start)s, %(until)s") if is_grant else _("will deny it from %(start)s, %(until)s")
+    elif row.is_bridge:
+        line = _("bridged it from %(start)s %(until)s")
     else:
         line = _("granted it from %(start)s %(until)s") if is_grant else _("denied it from %(start)s %(until)s")
     words = _override_words(row)
@@ -291,9 +293,21 @@ def _override_words(row: AboutOverride) -> dict[str, str]:
     return {
         "start": format_moment(row.starts_at),
         "end": end,
-        "until": _("until %(at)s") % {"at": end} if end else _("for good"),
+        "until": _until(row),
         "remark": remark,
     }
+
+
+def _until(row: AboutOverride) -> str:
+    if row.expires_at is None:
+        return _("for good")
+    at = {"at": format_moment(row.expires_at)}
+    return describe_bridge(row.expires_at) if row.is_bridge and row.term is not Term.OVER else _("until %(at)s") % at
+
+
+def describe_bridge(latest: datetime) -> str:
+    """Until when an override counts that stands in for what Stripe owes."""
+    return _("until Stripe grants it, at most until %(at)s") % {"at": format_moment(latest)}
 
 
 def _change_line(row: AboutChange) -> str:

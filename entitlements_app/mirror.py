@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from django.db.models import Exists, OuterRef, QuerySet
 
+from . import bridges
 from .changes import Announced, Cause, Move
 from .diff import Difference, difference
 from .models import ActiveEntitlement, Customer, EntitlementChange, Feature
@@ -150,6 +151,9 @@ def save(
     subscribers = {holding.customer.subscriber_id for holding in holdings} if own else set()
     announced = Announced.lock(subscribers, livemode=customers[0].livemode)
     keys = _hold(holdings)
+    if own:
+        gained = [(holding.customer.subscriber_id, keys[holding.customer.pk].gained) for holding in holdings]
+        bridges.end_granted(gained, livemode=customers[0].livemode)
     drift = found(keys) if found else {}
     for holding in holdings:
         holding.customer.version += 1
@@ -178,6 +182,8 @@ def relink(customer: Customer, subscriber_id: Any, *, now: datetime) -> None:
         hint(customer, now=now, urgent=True)
     customer.save(using=alias(), update_fields=["subscriber", *_SCHEDULE_FIELDS])
     held = frozenset(primary(ActiveEntitlement).filter(customer=customer).values_list("lookup_key", flat=True))
+    if own:
+        bridges.end_granted([(subscriber_id, held)], livemode=customer.livemode)
     cause = Cause.UNLINK if subscriber_id is None else Cause.LINK
     moves = [
         Move(customer, before, Difference(frozenset(), held), Cause.UNLINK),

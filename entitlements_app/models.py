@@ -4,9 +4,9 @@ Two kinds of time live here and never meet. Ours are datetimes and only schedule
 in integer columns (`created`, `sent_at`, `window_from`, `window_to`), and only they tell which state is newer.
 
 Customers and active entitlements are written by `mirror` alone, features by `mirror` and `catalog_writes`, products and
-what is attached to them by `catalog_writes`, overrides by `overrides`, the change log and subscriber states by
-`changes`, how a change is delivered by `provisioning`, the inbox by `inbox`, sync runs by `runs`, account states by
-`budget` and `poll`, what is counted for the overview by `counts`.
+what is attached to them by `catalog_writes`, overrides by `overrides` and `bridges`, the change log and subscriber
+states by `changes`, how a change is delivered by `provisioning`, the inbox by `inbox`, sync runs by `runs`, account
+states by `budget` and `poll`, what is counted for the overview by `counts`.
 """
 
 from __future__ import annotations
@@ -349,6 +349,8 @@ class EntitlementOverride(models.Model):
     is_bridge = models.BooleanField(
         _("bridge"), default=False, help_text=_("It ends by itself when Stripe grants the key to the subscriber.")
     )
+    # The mode in which Stripe owes the key: no grant of the other mode ends the bridge.
+    bridge_livemode = models.BooleanField(null=True, editable=False)
 
     objects = EntitlementOverrideQuerySet.as_manager()
 
@@ -362,7 +364,9 @@ class EntitlementOverride(models.Model):
             ),
             models.CheckConstraint(condition=models.Q(effect__in=[GRANT, DENY]), name="entitlements_override_effect"),
             models.CheckConstraint(
-                condition=models.Q(is_bridge=False) | models.Q(effect=GRANT), name="entitlements_override_bridge"
+                condition=models.Q(is_bridge=False)
+                | models.Q(effect=GRANT, expires_at__isnull=False, bridge_livemode__isnull=False),
+                name="entitlements_override_bridge",
             ),
         )
         indexes = (models.Index(fields=["lookup_key", "effect"], name="entitlements_override_key"),)

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR, datetime
+from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
@@ -19,12 +20,12 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db.models import Model, QuerySet
 from django.utils import timezone
 
-from . import cache, conf, transactions
+from . import bridges, cache, conf, transactions
 from .changes import Announced, Cause, Move
 from .diff import Difference
 from .exceptions import UnknownFeature
 from .lookup_keys import check_key
-from .models import ID_LENGTH, EntitlementOverride, Feature, SubscriberState
+from .models import ID_LENGTH, ActiveEntitlement, EntitlementOverride, Feature, SubscriberState
 from .subscribers import subscriber_key
 from .transactions import alias, lock_or_skip, primary
 
@@ -70,6 +71,47 @@ def deny(
 ) -> EntitlementOverride:
     """Take a lookup key from a subscriber, whatever Stripe and other overrides say. Otherwise like `grant`."""
     return _add(Effect.DENY, subscriber, key, starts, until, reason, by, force=force)
+
+
+class Bridging(StrEnum):
+    """What became of a bridge."""
+
+    MADE = "made"
+    MOVED = "moved"  # it was there, with another end
+    STANDS = "stands"  # it was there, with this end
+    NOT_NEEDED = "not_needed"  # Stripe grants the key
+
+
+def bridge(
+    subscriber: Model, key: str, *, until: datetime, reason: str = "", by: AbstractBaseUser | None = None
+) -> Bridging:
+    """Entitle a subscriber to a key that Stripe owes, until Stripe grants it, but at most until `until`.
+
+    Does nothing if a live customer of the subscriber holds the key. Once one does, by an event, a fetch or a link, the
+    bridge ends in that transaction, and the answer stays yes. A bridge that is in force is not doubled: it gets the new
+    end. Denials win, as always. Counts in both modes, but it is the configured one in which Stripe has to grant.
+    Runs inside a caller's `atomic`. Raises what `grant` raises.
+    """
+    pk, key = _checked(subscriber, key, None, until)
+    if until is None:
+        raise TypeError("until is a datetime: no bridge is for good.")
+
+    def work() -> Bridging:
+        held = ActiveEntitlement.objects.using(alias()).granting(conf.livemode()).with_key(key)
+        if held.filter(customer__subscriber_id=pk).exists():
+            return Bridging.NOT_NEEDED
+        _check_period(None, until)
+        rows = bridges.standing(livemode=conf.livemode()).filter(subscriber_id=pk, lookup_key=key)
+        ends = set(rows.values_list("expires_at", flat=True))
+        if ends:
+            rows.exclude(expires_at=until).update(expires_at=until)
+            return Bridging.STANDS if ends == {until} else Bridging.MOVED
+        row = _row(Effect.GRANT, pk, key, timezone.now(), until, reason, by)
+        row.is_bridge, row.bridge_livemode = True, conf.livemode()
+        row.save(using=alias(), force_insert=True)
+        return Bridging.MADE
+
+    return transactions.write(lambda: announcing(pk, key, work))
 
 
 def clear(subscriber: Model, key: str, *, effect: str | None = None) -> int:
@@ -120,6 +162,22 @@ def _add(
     *,
     force: bool,
 ) -> EntitlementOverride:
+    pk, key = _checked(subscriber, key, starts, until, force=force)
+
+    def work() -> EntitlementOverride:
+        starts_at = timezone.now() if starts is None else starts
+        _check_period(starts_at, until)  # again: the lock may have been waited for
+        override = _row(effect, pk, key, starts_at, until, reason, by)
+        override.save(using=alias(), force_insert=True)
+        return override
+
+    return transactions.write(lambda: announcing(pk, key, work))
+
+
+def _checked(
+    subscriber: Model, key: str, starts: datetime | None, until: datetime | None, *, force: bool = False
+) -> tuple[Any, str]:
+    """The subscriber's and the lookup key of an override that can be made."""
     pk, key = _saved(subscriber), check_key(key)
     if len(key) > ID_LENGTH:
         raise ValueError(f"A lookup key has at most {ID_LENGTH} characters.")
@@ -129,21 +187,27 @@ def _add(
             f"No known feature has the lookup key {key!r}. Correct it; or, if the feature is still to come, pass "
             "force=True."
         )
+    return pk, key
 
-    def work() -> EntitlementOverride:
-        starts_at = timezone.now() if starts is None else starts
-        _check_period(starts_at, until)  # again: the lock may have been waited for
-        return primary(EntitlementOverride).create(
-            subscriber_id=pk,
-            lookup_key=key,
-            effect=effect,
-            starts_at=starts_at,
-            expires_at=until,
-            reason=reason,
-            author=cast(Any, by),  # of AUTH_USER_MODEL, whatever that is
-        )
 
-    return transactions.write(lambda: announcing(pk, key, work))
+def _row(
+    effect: Effect,
+    subscriber_id: Any,
+    key: str,
+    starts_at: datetime,
+    until: datetime | None,
+    reason: str,
+    by: AbstractBaseUser | None,
+) -> EntitlementOverride:
+    return EntitlementOverride(
+        subscriber_id=subscriber_id,
+        lookup_key=key,
+        effect=effect,
+        starts_at=starts_at,
+        expires_at=until,
+        reason=reason,
+        author=cast(Any, by),  # of AUTH_USER_MODEL, whatever that is
+    )
 
 
 def announcing(subscriber_id: Any, key: str, work: Callable[[], _T]) -> _T:

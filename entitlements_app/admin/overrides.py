@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from entitlements_app import overrides
 from entitlements_app.explain import read_catalogue
-from entitlements_app.explanation_text import format_moment
+from entitlements_app.explanation_text import describe_bridge, format_moment
 from entitlements_app.models import Customer, EntitlementOverride
 from entitlements_app.subscriber_search import find_subscribers
 
@@ -67,9 +67,16 @@ class EffectFilter(Choice):
     words = Effect.choices
 
 
+class BridgeFilter(Choice):
+    title = gettext_lazy("made by")
+    parameter_name = "is_bridge__exact"
+    column = "is_bridge"
+    words = (("1", gettext_lazy("the command, as a bridge")), ("0", gettext_lazy("hand")))
+
+
 @admin.register(EntitlementOverride)
 class EntitlementOverrideAdmin(ListAdmin):
-    list_filter = (StateFilter, EffectFilter)
+    list_filter = (StateFilter, EffectFilter, BridgeFilter)
     list_select_related = ("subscriber", "author")
     search_fields = ("lookup_key",)  # see get_search_results
     search_help_text = gettext_lazy(
@@ -123,13 +130,20 @@ class EntitlementOverrideAdmin(ListAdmin):
 
     # How it is shown
 
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
+        fields = super().get_fields(request, obj)
+        if isinstance(obj, EntitlementOverride) and obj.is_bridge:
+            fields.insert(fields.index("expires_at") + 1, "is_bridge")
+        return fields
+
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         subscriber = Links(self.admin_site, request).column("subscriber", _("subscriber"))
         return ["lookup_key", "effect_word", "state", subscriber, "period", "reason_and_author"]
 
     @admin.display(description=gettext_lazy("effect"))
     def effect_word(self, override: EntitlementOverride) -> str:
-        return tag(override.get_effect_display(), "ent-good" if override.effect == Effect.GRANT else "ent-bad")
+        effect = tag(override.get_effect_display(), "ent-good" if override.effect == Effect.GRANT else "ent-bad")
+        return below(effect, _("bridge")) if override.is_bridge else effect
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, override: EntitlementOverride) -> str:
@@ -140,6 +154,8 @@ class EntitlementOverrideAdmin(ListAdmin):
     def period(self, override: EntitlementOverride) -> str:
         end = override.expires_at
         until = _("for good") if end is None else _("until %(end)s") % {"end": format_moment(end)}
+        if end is not None and override.is_bridge and get_state(override) is not State.OVER:
+            until = describe_bridge(end)
         return below(format_moment(override.starts_at), until)
 
     @admin.display(description=gettext_lazy("reason, author"))

@@ -22,6 +22,11 @@ class Migration(migrations.Migration):
             field=models.BooleanField(default=False, help_text='It ends by itself when Stripe grants the key to the subscriber.', verbose_name='bridge'),
         ),
         migrations.AddField(
+            model_name='entitlementoverride',
+            name='bridge_livemode',
+            field=models.BooleanField(editable=False, null=True),
+        ),
+        migrations.AddField(
             model_name='feature',
             name='version',
             field=models.PositiveIntegerField(default=0, editable=False),
@@ -33,6 +38,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='entitlementoverride',
-            constraint=models.CheckConstraint(condition=models.Q(('is_bridge', False), ('effect', 'grant'), _connector='OR'), name='entitlements_override_bridge'),
+            constraint=models.CheckConstraint(condition=models.Q(('is_bridge', False), models.Q(('bridge_livemode__isnull', False), ('effect', 'grant'), ('expires_at__isnull', False)), _connector='OR'), name='entitlements_override_bridge'),
         ),
     ]

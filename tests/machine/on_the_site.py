@@ -16,10 +16,16 @@ from hypothesis.stateful import precondition, rule
 
 from entitlements_app import fetches, mirror, overrides, poll, provisioning, settle
 from entitlements_app.budget import Allowance
-from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted, StripeRefused, StripeUnavailable
+from entitlements_app.exceptions import (
+    AlreadyLinked,
+    CustomerDeleted,
+    StripeRefused,
+    StripeUnavailable,
+    UnknownFeature,
+)
 from entitlements_app.linking import link, unlink
 from entitlements_app.models import Customer
-from entitlements_app.overrides import clear, deny, grant
+from entitlements_app.overrides import bridge, clear, deny, grant
 from entitlements_app.sync import sync_catalog
 from tests.machine.at_stripe import which, whom
 from tests.machine.world import InFlight, World, die
@@ -76,6 +82,12 @@ class OnTheSite(World):
                 assert starts is not None
                 assert until is not None
                 assert until <= starts
+
+    @rule(who=subscriber, key=key, until=st.sampled_from([3, 3600, 90_000]), dies=die)
+    def bridge(self, who: int, key: str, until: int, dies: int | None) -> None:
+        self.step(f"bridge {key} for subscriber {who} until {until}")
+        with self.process(dies), suppress(UnknownFeature):
+            bridge(self.subscribers[who], key, until=timezone.now() + timedelta(seconds=until))
 
     # --- signals
 

@@ -12,7 +12,7 @@ from django.test import override_settings
 from django.utils import timezone
 from hypothesis.stateful import invariant
 
-from entitlements_app import budget, inbox, overrides, poll, provisioning
+from entitlements_app import bridges, budget, inbox, overrides, poll, provisioning
 from entitlements_app.access import get_entitlements
 from entitlements_app.models import ActiveEntitlement, Customer, EntitlementChange, SubscriberState, WebhookEvent
 from tests.machine.world import World, concerns_us, customer_of
@@ -61,6 +61,7 @@ class Promises(World):
     @invariant()
     def all_is_as_promised(self) -> None:
         self.customers_are_as_promised()
+        self.no_bridge_is_left_over()
         if self.is_written:
             self.the_log_replays()
         self.is_written = False
@@ -76,6 +77,11 @@ class Promises(World):
                 assert held == truth, f"{who}: all is told and settled, and {set(held)} is not {set(truth)}"
             if row.deleted_at is not None:
                 assert not held, "deletion is final"
+
+    def no_bridge_is_left_over(self) -> None:
+        for bridge in bridges.standing(livemode=False):
+            held = ActiveEntitlement.objects.granting(livemode=False).filter(lookup_key=bridge.lookup_key)
+            assert not held.filter(customer__subscriber=bridge.subscriber_id).exists(), f"{bridge}: nobody ends it"
 
     def _goes_not_back(self, customer: str, row: Customer, held: frozenset[str]) -> None:
         who, states = self.names[customer], self.history(customer)
