@@ -91,9 +91,9 @@ def broken_processing() -> Iterator[None]:
 
 
 @contextmanager
-def refused(lookup_key: str) -> Iterator[None]:
-    """The database refuses to store that anybody holds this key."""
-    table, when = "entitlements_app_activeentitlement", f"WHEN (NEW.lookup_key = '{lookup_key}')"
+def refused(lookup_key: str, table: str = "activeentitlement") -> Iterator[None]:
+    """The database refuses to store that anybody holds this key, or another row about it."""
+    table, when = f"entitlements_app_{table}", f"WHEN (NEW.lookup_key = '{lookup_key}')"
     begin = f"CREATE TRIGGER refusing BEFORE INSERT ON {table} FOR EACH ROW {when}"
     if connection.vendor == "sqlite":
         create = [f"{begin} BEGIN SELECT RAISE(ABORT, 'refused'); END"]

@@ -64,3 +64,11 @@ def test_what_is_new_is_saved_once() -> None:
 )
 def test_a_time_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+def test_where_nobody_knows_how_many_there_are_it_tells_how_many_are_done() -> None:
+    stream = Terminal()
+    with Hurried(OutputWrapper(stream), None) as told:
+        told.step(100)
+        told.step(50)
+    assert stream.getvalue().split("\r\x1b[K")[1:3] == ["100 so far\r", "150 so far\r"]

@@ -22,15 +22,16 @@ def in_words(seconds: float) -> str:
 
 
 class Progress:
-    """Tells how many of `total` are done. `save` is called with how many are new, about once a second.
+    """Tells how many of `total` are done; it is `None` if nobody knows how many there are.
 
-    `stream` is one of a command's; its style, by which errors are red, is left out.
+    `save` is called with how many are new, about once a second. `stream` is one of a command's; its style, by which
+    errors are red, is left out.
     """
 
     EVERY = timedelta(seconds=1)
     EVERY_LINE = timedelta(minutes=1)
 
-    def __init__(self, stream: Any, total: int, *, save: Callable[[int], object] | None = None) -> None:
+    def __init__(self, stream: Any, total: int | None, *, save: Callable[[int], object] | None = None) -> None:
         self._stream, self._total, self._save = stream, total, save
         self._is_terminal = stream.isatty()
         self._began = self._told = self._lined = time.monotonic()
@@ -44,9 +45,9 @@ class Progress:
         if self._is_terminal:
             self._stream.write("\n", str)
 
-    def step(self) -> None:
-        """One more is done."""
-        self._done += 1
+    def step(self, number: int = 1) -> None:
+        """One more is done, or that many."""
+        self._done += number
         now = time.monotonic()
         if now - self._told >= (self.EVERY if self._is_terminal or self._save else self.EVERY_LINE).total_seconds():
             self._tell(now)
@@ -70,6 +71,9 @@ class Progress:
             self._stream.write(self.line(now), str)
 
     def line(self, now: float) -> str:
+        if self._total is None:
+            took = now - self._began
+            return f"{self._done:,} so far" + (f", {self._done / took:.1f}/s" if self._done and took > 2 else "")
         share = min(self._done / self._total, 1) if self._total else 1
         bar = "#" * round(share * BAR)
         line = f"[{bar:-<{BAR}}] {self._done:,} of {self._total:,}"

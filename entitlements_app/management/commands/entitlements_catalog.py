@@ -11,13 +11,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from entitlements_app import conf
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
-from entitlements_app.management.catalogue import apply, export, plan, unused
+from entitlements_app.management.catalogue import apply, export, gaps, plan, unused
 
 # Each a module of `management/catalogue` with HELP, `add_arguments(parser)` and `run(command, options)`.
 SUBCOMMANDS: dict[str, ModuleType] = {
     "plan": plan,
     "apply": apply,
     "export": export,
+    "gaps": gaps,
     "unused": unused,
 }
 

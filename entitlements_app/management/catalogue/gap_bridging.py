@@ -1,0 +1,159 @@
+"""What `gaps --bridge` writes: first it is told, and then, if that is agreed to, done."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from entitlements_app import gap_bridges
+from entitlements_app.budget import Allowance
+from entitlements_app.exceptions import StripeRefused, StripeUnavailable
+from entitlements_app.explanation_text import format_moment
+from entitlements_app.fetch_pool import FetchReport
+from entitlements_app.gap_bridges import Outlook
+from entitlements_app.gaps import Owing, Scan
+from entitlements_app.overrides import Bridging
+from entitlements_app.who_is_meant import get_name
+
+from . import reading
+from .gap_report import Names, number
+from .showing import DIFFERS, say
+
+
+class GapBridging:
+    """What `--bridge` writes: first it is told, and then done."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        until: datetime,
+        names: Names,
+        command: BaseCommand,
+        options: dict[str, Any],
+        *,
+        report: FetchReport,
+    ) -> None:
+        self._scan, self._until, self._names, self._report = scan, until, names, report
+        self._command, self._options = command, options
+        self._is_dry = options["dry_run"]
+        self._outlook = Outlook()
+        self._gone = 0
+        self._written = dict.fromkeys(Bridging, 0)
+        self._ended = 0
+
+    def run(self, owing: Owing, calls: Allowance, *, began: datetime) -> int:
+        """Returns the command's exit code. Raises `CommandError` if Stripe cannot be asked: then nothing is written."""
+        if self._scan.is_whole:
+            try:
+                self._gone = gap_bridges.find_gone(self._scan, owing, calls, began=began)
+            except (StripeUnavailable, StripeRefused) as error:
+                raise CommandError(f"{error} No override was written.") from error
+        self._tell_plan()
+        to_do = self._outlook.to_write + self._gone
+        if self._is_dry:
+            self._say("No override was written.")
+        elif to_do and not self._is_agreed():
+            self._say("No override was written.")
+            return DIFFERS
+        elif to_do:
+            self._write()
+        left = self._outlook.unlinked + (to_do if self._is_dry else 0)
+        return DIFFERS if left else 0
+
+    def _tell_plan(self) -> None:
+        zone = timezone.get_current_timezone_name()
+        self._say(
+            f"\nBridges, each until Stripe grants the key, and at most until {format_moment(self._until)} ({zone}):"
+        )
+        for planned in gap_bridges.plan(self._scan.store, until=self._until, outlook=self._outlook):
+            if self._is_dry or self._options["verbosity"] > 1:
+                was = f", which stands until {format_moment(planned.until_now)}" if planned.until_now else ""
+                denied = "; an override denies it, so the answer stays no" if planned.denied else ""
+                verb = "Move the bridge" if planned.until_now else "Bridge"
+                name = get_name(planned.subscriber)
+                self._say(f"  {verb} “{planned.gap.lookup_key}” for {name}, {planned.gap.customer}{was}{denied}")
+        if self._is_dry or self._options["verbosity"] > 1:
+            for bridge in gap_bridges.read_gone(self._scan.store):
+                name = get_name(bridge.subscriber)
+                self._say(f"  End the bridge of “{bridge.lookup_key}” for {name}: no live subscription asks for it")
+        for line in self._counts():
+            self._say(f"  {line}")
+
+    def _counts(self) -> list[str]:
+        outlook = self._outlook
+        told = [
+            (outlook.made, "to make"),
+            (outlook.moved, "to move to this end"),
+            (self._gone, "to end, as no live subscription asks for them any more"),
+            (outlook.standing, "stand with this end"),
+        ]
+        counts = [f"{number(count, 'bridge')} {what}" for count, what in told if count]
+        if outlook.held:
+            counts.append(f"{number(outlook.held, 'gap')} without need: another customer of the subscriber has the key")
+        if outlook.unlinked:
+            counts.append(
+                f"{number(outlook.unlinked, 'gap')} that cannot be bridged: the customer is linked to nobody. Link it: "
+                "entitlements_app.linking.link(subscriber, stripe_id), or the customer's page in the admin"
+            )
+        if not self._scan.is_whole:
+            counts.append(
+                "Bridges that nobody is owed any more are ended only by a run without --customer and --product"
+            )
+        return counts or ["nothing to do"]
+
+    def _is_agreed(self) -> bool:
+        if self._options["yes"]:
+            return True
+        stdin = reading.standard_input(self._options)
+        if stdin is None or not stdin.isatty():
+            raise CommandError(
+                "There is no terminal to ask at, so no override was written. With --yes it is done without asking."
+            )
+        self._command.stdout.write(f"\nWrite this, in {reading.mode()} mode? [y/N] ", ending="")
+        self._command.stdout.flush()
+        answer = stdin.readline()
+        if not answer:  # Ctrl-D: the terminal stands behind the question
+            self._command.stdout.write("")
+        return answer.strip().lower() in ("y", "yes")
+
+    def _write(self) -> None:
+        planned_again = gap_bridges.plan(self._scan.store, until=self._until, outlook=Outlook())
+        for planned in planned_again:
+            self._look_up()
+            reason = gap_bridges.get_reason(planned.gap, self._names.product(planned.gap.product))
+            self._written[gap_bridges.write(planned, until=self._until, reason=reason)] += 1
+        for bridge in gap_bridges.read_gone(self._scan.store):
+            self._look_up()
+            self._ended += gap_bridges.end(bridge)
+        made, moved = self._written[Bridging.MADE], self._written[Bridging.MOVED]
+        self._say(f"{number(made, 'bridge')} made, {moved:,} moved, {self._ended:,} ended.")
+        if granted := self._written[Bridging.NOT_NEEDED]:
+            self._say(f"{granted:,} not needed: Stripe has granted the key meanwhile.")
+
+    def _say(self, line: str) -> None:
+        if not self._options["json"]:
+            say(self._command, self._options, line)
+
+    def _look_up(self) -> None:
+        """Where an interrupt is heard: between two bridges."""
+        if self._report.on_wait is not None:
+            self._report.on_wait()
+
+    def as_data(self) -> dict[str, Any]:
+        outlook = self._outlook
+        return {
+            "until": self._until,
+            "dry_run": self._is_dry,
+            "to_make": outlook.made,
+            "to_move": outlook.moved,
+            "to_end": self._gone,
+            "standing": outlook.standing,
+            "held_by_another_customer": outlook.held,
+            "not_linked": outlook.unlinked,
+            "made": self._written[Bridging.MADE],
+            "moved": self._written[Bridging.MOVED],
+            "ended": self._ended,
+        }
