@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -92,11 +91,9 @@ class GapStore:
 
     def batches(self) -> Iterator[list[Gap]]:
         """All, by product and key."""
-        with closing(
-            self._db.execute("SELECT * FROM gap ORDER BY product, lookup_key, customer_pk, feature")
-        ) as cursor:
-            while rows := cursor.fetchmany(BATCH):
-                yield [Gap(*row) for row in rows]
+        cursor = self._db.execute("SELECT * FROM gap ORDER BY product, lookup_key, customer_pk, feature")
+        while rows := cursor.fetchmany(BATCH):
+            yield [Gap(*row) for row in rows]
 
     # Bridges
 
