@@ -68,10 +68,10 @@ class EffectFilter(Choice):
 
 
 class BridgeFilter(Choice):
-    title = gettext_lazy("made by")
+    title = gettext_lazy("kind")
     parameter_name = "is_bridge__exact"
     column = "is_bridge"
-    words = (("1", gettext_lazy("the command, as a bridge")), ("0", gettext_lazy("hand")))
+    words = (("1", gettext_lazy("bridges")), ("0", gettext_lazy("by hand")))
 
 
 @admin.register(EntitlementOverride)
