@@ -60,6 +60,7 @@ GROUPS = {
         "tests/test_admin_size.py",
         "tests/test_big_tables.py",
         "tests/test_fetching.py",
+        "tests/test_gaps.py",
         "tests/test_sync_command.py",
         "tests/test_workers.py",
     ),
