@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from entitlements_app import sync
-from entitlements_app.models import AccountState, Customer, EntitlementOverride
+from entitlements_app.models import AccountState, Customer, EntitlementOverride, Feature
 from entitlements_app.testing import StripeSimulator
 from tests.owed import Debtor, found, report
 from tests.rows import held
@@ -48,6 +49,9 @@ def test_it_tells_who_what_since_when_and_what_can_be_done(debtor: Debtor) -> No
     debtor.settle()
     debtor.attach()
     debtor.settle()
+    Feature.objects.filter(lookup_key="audit").update(
+        attached_at=timezone.now() + timedelta(minutes=5)
+    )  # not in one second
     out = report("--most", "2", code=2)
     assert f"pro ({debtor.product}): 3 customers lack “audit” (feat_test_" in out
     assert "It was attached to a product by " in out
