@@ -38,6 +38,8 @@ GATES_OF_PRO = {"request", "block", "filter", "jinja", "support", "tokens", "per
 GATES = GATES_OF_PRO | {"exports", "reports", "api-composed", "code"}
 ADMIN = "/admin/entitlements_app"
 SUMMARY = "entitlements.active_entitlement_summary.updated"
+CATALOGUE = Path(__file__).with_name("catalogue.toml")
+SAME = "Nothing differs."
 
 
 class StepFailed(Exception):
@@ -263,7 +265,49 @@ def story(demo: Demo, steps: Steps) -> None:
         "admin confirms the customer of free, and reads what free gained", lambda: _gained(page), ENTERPRISE - PRO
     )
     steps.see("free signs in, and holds", lambda: _held_by(browser, "free"), ENTERPRISE)
+    sell_more(demo, steps, browser, stripe)
     steps.see("Ctrl-C ends the site and the simulated Stripe, with exit status", demo.stop, 0)
+
+
+def sell_more(demo: Demo, steps: Steps, browser: Browser, stripe: Browser) -> None:
+    """Staff make a feature, the file attaches it to Pro, and who has Pro is entitled to it a month later."""
+
+    def catalog(*arguments: str) -> Callable[[], str]:
+        return lambda: demo.command("entitlements_catalog", *arguments).splitlines()[-1]
+
+    steps.see("the catalogue in Stripe, against the file of the example", catalog("plan", str(CATALOGUE)), SAME)
+    _sign_in(browser, "admin")
+    page = browser.submit(f"{ADMIN}/feature/add/", f"{ADMIN}/feature/add/", name="Audit log", lookup_key="audit_log")
+    steps.see("admin makes the feature audit_log in Django admin", lambda: page.status, 200)
+    steps.see("the catalogue's page has it, for nobody", lambda: _included(browser, "audit_log"), 0)
+    file = Path(demo.environment["DEMO_FOLDER"]) / "catalogue.toml"
+    text = CATALOGUE.read_text().replace(
+        '["premium_support", "api_access"]', '["premium_support", "api_access", "audit_log"]'
+    )
+    file.write_text(f'{text}\n[features.audit_log]\nname = "Audit log"\n')
+    steps.current = "entitlements_catalog apply attaches it to Pro"
+    said = demo.command("entitlements_catalog", "apply", "--yes", str(file))
+    steps.see(steps.current, lambda: said.splitlines()[-1], "Done: 1 of 1.")
+    steps.see("the catalogue's page has it, included in so many products", lambda: _included(browser, "audit_log"), 1)
+    steps.see("applied once more", catalog("apply", "--yes", str(file)), SAME)
+    steps.see("who subscribed to Pro before still holds", lambda: _held_by(browser, "pro"), PRO)
+    stripe.post("/_simulator/clock", json.dumps({"advance": 32 * 24 * 3600}).encode())
+    steps.see(
+        "a month later Stripe grants it, so that pro holds", lambda: _entitled(browser), {*PRO, "audit_log"}, wait=True
+    )
+
+
+def _included(browser: Browser, key: str) -> int:
+    """In how many products the catalogue's page shows a feature."""
+    _, found, row = browser.get("/catalogue/").text.partition(f'data-feature="{key}"')
+    if not found:
+        raise StepFailed(f"expected {key} on /catalogue/\n    seen     no such row")
+    return row.partition("</tr>")[0].count(">included<")
+
+
+def _entitled(browser: Browser) -> set[str]:
+    """What the catalogue's page says that the visitor is entitled to."""
+    return set(browser.get("/catalogue/").marks("entitled"))
 
 
 def _sign_in(browser: Browser, user: str) -> Page:
