@@ -114,7 +114,8 @@ soak: $(READY)
 	@echo "== A whole site, killed while 3,000 events happen: some five minutes =="
 	@env TEST_DATABASE=postgresql TEST_SOAK=1 $(BIN)/pytest -q tests/soak
 	@echo "== A search for an order of things that breaks a promise =="
-	@env TEST_EXAMPLES=$${TEST_EXAMPLES:-300} $(BIN)/pytest -q tests/test_state_machine.py tests/test_catalog_machine.py
+	@env TEST_EXAMPLES=$${TEST_EXAMPLES:-300} $(BIN)/pytest -q tests/test_state_machine.py tests/test_catalog_machine.py \
+		tests/test_explain.py::test_an_explanation_and_the_gates_say_the_same_whatever_happened
 
 bench: $(BENCHED)/ready
 	@$(BENCHED)/bin/python -m bench.gate $(BENCH)

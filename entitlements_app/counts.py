@@ -140,8 +140,9 @@ def _count_days(deadline: float) -> tuple[int, bool]:
     """The newest day first. Returns how many were counted, and whether all were that had to be."""
     rows: list[ChangeCount] = []
     days, done = list(_days_to_count()), 0
+    began = primary(EntitlementChange).order_by("pk").values_list("created_at", flat=True).first()
     while done < len(days) and (done == 0 or time.monotonic() < deadline):
-        rows += _count_day(days[done])
+        rows += _count_day(days[done], began)
         done += 1
     _save(ChangeCount, rows, unique=["livemode", "day"], fields=[*_NUMBERS, "counted_at"])
     transactions.write(primary(ChangeCount).filter(day__lt=today() - KEPT).delete)
@@ -159,9 +160,16 @@ def _days_to_count() -> Iterator[date]:
             yield day
 
 
-def _count_day(day: date) -> list[ChangeCount]:
-    """Of each mode one."""
+def _count_day(day: date, began: datetime | None) -> list[ChangeCount]:
+    """Of each mode one. Nothing is asked of a day before the log `began`."""
     now, start, end = timezone.now(), start_of(day), start_of(day + DAY)
+    numbers: dict[bool, dict[str, Any]] = {mode: {"livemode": mode, **dict.fromkeys(_NUMBERS, 0)} for mode in _MODES}
+    if began is not None and began < end + DISORDER:
+        numbers |= {row["livemode"]: row for row in _changes_of(start, end)}
+    return [ChangeCount(day=day, counted_at=now, **of_mode) for of_mode in numbers.values()]
+
+
+def _changes_of(start: datetime, end: datetime) -> list[dict[str, Any]]:
     log = primary(EntitlementChange)
     first, last = (last_before(log, "created_at", moment) for moment in (start - DISORDER, end + DISORDER))
     of_day = log.filter(pk__gt=first, pk__lte=last, created_at__gte=start, created_at__lt=end)
@@ -172,9 +180,7 @@ def _count_day(day: date) -> list[ChangeCount]:
         first_change=Min("pk"),
         last_change=Max("pk"),
     )
-    numbers: dict[bool, dict[str, Any]] = {mode: {"livemode": mode, **dict.fromkeys(_NUMBERS, 0)} for mode in _MODES}
-    numbers |= {row["livemode"]: dict(row) for row in found}
-    return [ChangeCount(day=day, counted_at=now, **of_mode) for of_mode in numbers.values()]
+    return [dict(row) for row in found]
 
 
 def _last_days() -> list[date]:

@@ -118,8 +118,7 @@ def test_a_feature_leads_to_the_entitlements_of_it(site: None, viewer: Client) -
     assert listed.result_count == 3
 
 
-@pytest.mark.parametrize("grouping", [False, True])
-@pytest.mark.parametrize("language", ["en", "de", "ar"])
+@pytest.mark.parametrize(("language", "grouping"), [("en", False), ("de", True), ("ar", True)])
 def test_the_plot_is_xml_with_numbers_that_any_browser_reads(
     site: None, viewer: Client, settings: Any, language: str, grouping: bool
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -630,6 +631,7 @@ def test_a_user_who_is_not_active_is_told_of(settings: Any, rf: Any) -> None:
 
 # Whatever happened
 
+SOAK = os.environ.get("TEST_EXAMPLES")
 CUSTOMERS = st.sampled_from(["one", "two"])
 KEYS = st.sampled_from(["sso", "SSO", "audit"])
 HOURS = st.integers(-2, 2)
@@ -642,8 +644,13 @@ WHAT_HAPPENS = st.one_of(
 
 
 @pytest.mark.once
-@pytest.mark.once
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(
+    max_examples=int(SOAK or 20),
+    derandomize=SOAK is None,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 @given(st.lists(WHAT_HAPPENS, max_size=8))
 def test_an_explanation_and_the_gates_say_the_same_whatever_happened(history: list[tuple[Any, ...]]) -> None:
     subscriber, other = make_subscriber(), make_subscriber()

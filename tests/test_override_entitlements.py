@@ -727,11 +727,15 @@ def test_the_fixture_is_closer_than_the_marker(entitlements: Any) -> None:
     assert holds(unsaved(), "audit")
 
 
+def without(*plugins: str) -> list[str]:
+    return [argument for plugin in plugins for argument in ("-p", f"no:{plugin}")]
+
+
 def run_pytest(folder: Any, source: str, *arguments: str) -> str:
     """In a process and a folder of its own, with nothing but the plugin."""
     (folder / "test_it.py").write_text(source)
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:django", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", *without("cacheprovider", "django", "faker"), *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout + done.stderr
 
