@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
@@ -43,13 +45,29 @@ class Built:
         return set(zipfile.ZipFile(self.wheel).namelist())
 
 
+def made_once(name: str, factory: pytest.TempPathFactory, make: Callable[[Path], object]) -> Path:
+    """A folder that the first test process to ask for it makes; the others of this run wait, and share it."""
+    under_xdist = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (factory.getbasetemp().parent if under_xdist else factory.getbasetemp()) / name
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The sdist, and the wheel made of it: what is missing in the first cannot be in the second."""
-    folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    folder = made_once("dist", tmp_path_factory, _build)
     [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
     return Built(wheel, sdist)
+
+
+def _build(folder: Path) -> None:
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
 
 
 @dataclass(frozen=True)
@@ -69,10 +87,19 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    folder = tmp_path_factory.mktemp("site")
-    site = Site(folder, folder / "venv" / "bin" / "python")
-    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
-    run(site.interpreter, "-I", "-m", "pip", "install", "--quiet", "--prefer-binary", built.wheel, cwd=folder)
+    return _site(made_once("site", tmp_path_factory, lambda folder: _start_site(_site(folder), built)))
+
+
+def _site(folder: Path) -> Site:
+    return Site(folder, folder / "venv" / "bin" / "python")
+
+
+def _start_site(site: Site, built: Built) -> None:
+    """With a database. What is not imported need not be compiled, nor is a pip of its own needed."""
+    folder = site.folder
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    install = ("install", "--quiet", "--prefer-binary", "--no-compile", "--disable-pip-version-check", built.wheel)
+    run(sys.executable, "-m", "pip", "--python", site.interpreter, *install, cwd=folder)
     site.python("-m", "django", "startproject", "mysite", ".")
     with (folder / "mysite" / "settings.py").open("a") as settings:
         settings.write(
@@ -83,7 +110,7 @@ def site(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Site:
     (folder / "mysite" / "urls.py").write_text(
         "from django.urls import include, path\nurlpatterns = [path('stripe/', include('entitlements_app.urls'))]\n"
     )
-    return site
+    site.manage("migrate")
 
 
 def test_every_file_of_the_app_is_in_the_wheel_and_nothing_else(built: Built) -> None:
@@ -130,7 +157,6 @@ def test_the_sdist_has_what_the_tests_need(built: Built) -> None:
 def test_a_new_project_with_the_wheel_is_in_order(site: Site) -> None:
     site.manage("check", "--fail-level", "WARNING")
     site.manage("makemigrations", "--check", "--dry-run")
-    site.manage("migrate")
 
     assert "[X] 0001_initial" in site.manage("showmigrations", "entitlements_app")
     assert site.manage("check", "--database", "default", "--fail-level", "WARNING").startswith("System check")
@@ -168,7 +194,6 @@ def test_workers_without_celery_are_an_error_of_the_check(site: Site) -> None:
 
 
 def test_the_template_tags_render(site: Site) -> None:
-    site.manage("migrate")
     template = "{% load entitlements %}{% entitled 'sso' %}yes{% else %}no{% endentitled %}"
     code = (
         "from django.contrib.auth.models import AnonymousUser; from django.template import engines\n"
@@ -181,7 +206,6 @@ def test_the_template_tags_render(site: Site) -> None:
 
 
 def test_the_page_after_a_checkout_has_its_template_and_its_style(site: Site) -> None:
-    site.manage("migrate")
     code = (
         "from django.contrib.auth.models import User; from django.contrib.staticfiles import finders\n"
         "from django.test import RequestFactory; from entitlements_app.views import CheckoutReturnView\n"
