@@ -76,11 +76,11 @@ test: $(READY)
 	@$(MAKE) --no-print-directory set-ups
 
 # TEST_WITHOUT: groups of tests (tests/conftest.py) that would say the same there as in another set-up.
-ON_POSTGRESQL := TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once,forced,deliveries,searches,kills
+ON_POSTGRESQL := TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once,refusals,forced,deliveries,searches,kills
 
 set-ups: $(READY)
 	@passed=0; for setup in \
-		"TEST_DATABASE=sqlite TEST_WITHOUT=programs" \
+		"TEST_DATABASE=sqlite TEST_WITHOUT=programs,timed" \
 		"TEST_DATABASE=sqlite TEST_USE_TZ=0 TEST_WITHOUT=once,gates,cache,deliveries,searches,programs,crowds,timeless"; \
 	do \
 		echo "== Tests, $$setup =="; \

@@ -45,6 +45,13 @@ GROUPS = {
     ),
     # They ask one question of the database, and neither plan nor compare a time of ours.
     "gates": GATES,
+    # How a gate says no, and to whom; the question it asked before is that of tests/test_gates.py.
+    "refusals": (
+        "tests/test_denials.py",
+        "tests/test_gated_urls.py",
+        "tests/test_private_responses.py",
+        "tests/test_swallowed_errors.py",
+    ),
     # What is forced asks the database nothing: here stand all gates once more.
     "forced": tuple(
         f"tests/test_override_entitlements.py::{name}"
@@ -85,6 +92,24 @@ GROUPS = {
         "tests/test_site_links.py",
         "tests/test_webhook_client.py",
     ),
+    # They plan or compare times, and take long: on SQLite without time zones, on PostgreSQL with them.
+    "timed": (
+        "tests/test_admin_changes.py",
+        "tests/test_admin_customer.py",
+        "tests/test_admin_overrides.py",
+        "tests/test_admin_overview.py",
+        "tests/test_boundaries.py",
+        "tests/test_catalog_sync.py",
+        "tests/test_checkout_return.py",
+        "tests/test_counts.py",
+        "tests/test_drift.py",
+        "tests/test_explain.py",
+        "tests/test_poll.py",
+        "tests/test_provisioning.py",
+        "tests/test_purge.py",
+        "tests/test_status.py",
+        "tests/test_sync.py",
+    ),
     # What a cache does depends on when transactions commit, not on whose answers it holds or on time zones.
     "cache": ("tests/test_cache.py",),
     # Whoever the subscriber is, deliveries are refused and stored alike, and a broker is as dead.
@@ -103,11 +128,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 LEFT_OUT = [group for group in os.environ.get("TEST_WITHOUT", "").split(",") if group]
+IN_PART = {"once", "timed"}  # of whose files some tests stay
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """A file that is left out whole is not even read. `None`: that is for others to say."""
-    whole = {path.rstrip("/") for group in LEFT_OUT if group != "once" for path in GROUPS[group]}
+    whole = {path.rstrip("/") for group in LEFT_OUT if group not in IN_PART for path in GROUPS[group]}
     return True if os.path.relpath(collection_path, config.rootpath) in whole else None
 
 
@@ -119,8 +145,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_in(item: pytest.Item, group: str) -> bool:
-    if group == "once" and item.get_closest_marker("once"):
-        return True
+    if group in IN_PART and item.get_closest_marker("once"):
+        return group == "once"
     uses_database = group == "once" and item.get_closest_marker("django_db")
     return item.nodeid.startswith(GROUPS[group]) and not uses_database
 
