@@ -49,7 +49,7 @@ class Server:
         command = [sys.executable, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{self.port}"]
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(command, env=self._env, cwd=ROOT, stdout=quiet, stderr=quiet)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self._answers():
             assert self._process.poll() is None, "the server ended by itself"
             assert time.monotonic() < deadline, "the server does not answer"

@@ -261,7 +261,7 @@ def test_two_readers_and_two_writers(acme: Any, shared: Any) -> None:
         hold.wait()
         grant(acme, "sso", force=True)
         crowd.start(lambda: keys(acme))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while held_caches.calls["set"] < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -566,7 +566,7 @@ def test_an_answer_in_the_process_is_exactly_that_old(acme: Any, settings: Any) 
     reading.hold.open()
     crowd.join()
     assert answers == [[]]
-    assert keys(acme) == [], "held"
+    assert keys(acme) == [] or time.monotonic() - read_by > 2, "held"
     time.sleep(max(0, read_by + 2.05 - time.monotonic()))  # since before the read, not since the answer came
     assert keys(acme) == ["sso"]
 

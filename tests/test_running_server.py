@@ -38,7 +38,7 @@ def server(shop: Shop) -> Iterator[Server]:
         server.stop()
 
 
-def wait_until(true: object, seconds: float = 10) -> None:
+def wait_until(true: object, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():  # type: ignore[operator]
         assert time.monotonic() < deadline, "it never came true"

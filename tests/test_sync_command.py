@@ -109,7 +109,7 @@ def test_interrupted_by_hand_it_says_so_and_goes_on_the_next_time(
     shop: Shop, crowd: list[str], stripe: StripeSimulator
 ) -> None:
     process = Server(stripe, TEST_SERVER_RATE="6").popen("entitlements_sync", "--all")
-    wait_until(lambda: Customer.objects.exclude(fetched_at=None).count() > 2, 30)
+    wait_until(lambda: Customer.objects.exclude(fetched_at=None).count() > 2)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == 130
     assert SyncRun.objects.get(kind="all").error == "Interrupted."

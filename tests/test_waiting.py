@@ -21,7 +21,7 @@ def test_it_returns_at_once_for_who_is_entitled(acme: Any) -> None:
     deliver(summary("cus_acme", "sso", "audit"))
     began = time.monotonic()
     assert async_to_sync(wait_for_entitlement)(acme, "sso", "audit") is True
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("local_seconds", [0, 60])
@@ -43,7 +43,7 @@ def test_it_returns_when_the_event_has_arrived(acme: Any, settings: Any, local_s
 def test_it_gives_up_in_time(acme: Any) -> None:
     began = time.monotonic()
     assert async_to_sync(wait_for_entitlement)(acme, "sso", timeout=0.7) is False
-    assert 0.7 <= time.monotonic() - began < 5
+    assert 0.7 <= time.monotonic() - began < 10
     assert async_to_sync(wait_for_entitlement)(acme, "sso", timeout=0) is False
 
 

@@ -64,7 +64,7 @@ def test_a_burst_is_a_few_messages_and_each_event_is_processed_once(queue: Any, 
     with workers_are_busy():
         for name in range(number):
             assert deliver(summary(f"cus_{name}", "sso")).status_code == 200
-    wait_until(lambda: not pending(), 20)
+    wait_until(lambda: not pending())
     if connection.vendor == "postgresql":
         # One for each worker, one that waits, and one after a pass that lasted as long as all this.
         assert 3 <= queue.info("commandstats")["cmdstat_lpush"]["calls"] <= 6

@@ -90,7 +90,7 @@ def _closed_file() -> Iterator[Callable[[int], None]]:
 
 
 def wait_for_backends(number: int) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_stat_clear_snapshot()")  # inside a transaction it would stay as it was

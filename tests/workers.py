@@ -31,7 +31,7 @@ class Worker:
         command = [sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker", *quick, *self._options, *beat]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(command, env=self._env, cwd=ROOT, stdout=log, stderr=log)
-        wait_until(lambda: " ready." in self.log, 30)
+        wait_until(lambda: " ready." in self.log)
         return self
 
     @property
@@ -121,7 +121,7 @@ class BreakingProxy:
         self._socket.close()
 
 
-def wait_until(true: Callable[[], object], seconds: float = 10) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it never came true"

