@@ -40,7 +40,7 @@ def open_site(browser: Browser, demo: Demo) -> Iterator[Open]:
     contexts = []
 
     def open_site(path: str = "/", *, user: str = "", **options: Any) -> Page:
-        context = browser.new_context(base_url=demo.site, **options)
+        context = browser.new_context(base_url=demo.site, reduced_motion="reduce", **options)
         context.set_default_timeout(PATIENCE)
         context.on("console", lambda message: complaints.extend(_complaints_of(message)))
         context.on("weberror", lambda error: complaints.append(str(error.error)))

@@ -28,7 +28,8 @@ def launched() -> Iterator[Browser]:
     # Chromium's sandbox refuses to run for root, which one is in most containers.
     arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--disable-dev-shm-usage", *arguments])
+        arguments += ["--disable-dev-shm-usage", "--disable-gpu", "--disable-software-rasterizer"]
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
         browser.close()
 
