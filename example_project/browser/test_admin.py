@@ -189,8 +189,9 @@ def test_all_of_it_works_by_keyboard(open_site: Open) -> None:
 def test_every_page_of_the_admin_fits_and_can_be_read(
     open_site: Open, scheme: str, width: int, scripts: bool, shots: Sequence[Shot]
 ) -> None:
-    screen = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}}
-    page = _open_admin(open_site, java_script_enabled=scripts, **screen)
+    page = _open_admin(
+        open_site, color_scheme=scheme, viewport={"width": width, "height": 800}, java_script_enabled=scripts
+    )
     for shot in shots:
         shot.go(page)
         fits_and_can_be_read(page, within=OURS)
