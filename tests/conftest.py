@@ -83,6 +83,8 @@ GROUPS = {
         "tests/test_admin_inbox.py",
         "tests/test_admin_search.py",
         "tests/test_admin_size.py",
+        "tests/test_catalog_command.py",
+        "tests/test_catalog_file.py",
         "tests/test_catalog_trouble.py",
         "tests/test_feature_metadata.py",
         "tests/test_fetching_troubles.py",

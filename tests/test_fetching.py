@@ -111,12 +111,12 @@ def test_two_processes_keep_the_rate_together_and_ask_about_nobody_twice(shop: S
     moments: list[float] = []
     with running(shop, rate=8), running(shop, rate=8):
         wait_until(lambda: Customer.objects.exclude(claim="").values("claim").distinct().count() == 2)
+        began = time.monotonic()
         AccountState.objects.update(next_call_at=None)
         wait_until(lambda: bool(_note(shop, moments)))
     assert sorted(asked(shop)) == sorted(ids)
-    for first, last in zip(moments, moments[12:], strict=False):  # eight, two that may catch up, and who is late
-        assert last - first > 1
-    assert moments[-1] - moments[0] > 31 / 8 - 0.4
+    for number, moment in enumerate(moments):  # noted late at times, but never early; four may catch up
+        assert moment - began > (number - 4) / 8
 
 
 def _note(shop: Shop, moments: list[float]) -> bool:

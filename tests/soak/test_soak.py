@@ -34,7 +34,7 @@ class Form:
     kills: tuple[str, ...]
 
 
-SHORT = Form(customers=30, events=150, pace=20, kills=("worker-1", "broker"))
+SHORT = Form(customers=20, events=100, pace=20, kills=("worker-1", "broker"))
 LONG = Form(customers=500, events=3000, pace=20, kills=(*PROGRAMS, ALL, *PROGRAMS))
 
 
