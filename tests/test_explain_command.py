@@ -57,7 +57,10 @@ def test_the_whole_answer_can_be_read(acme: Any) -> None:
     row, (granted, denied) = customer(), EntitlementOverride.objects.order_by("pk")
     entitlement = row.active_entitlements.get(lookup_key="sso")
     now = text.rpartition("As of")[2].split(", in test mode")[0].strip()
-    moments = {format_moment(at) for at in (granted.starts_at, denied.starts_at, entitlement.created_at)} | {now}
+    assert row.hinted_at is not None
+    happened = (row.hinted_at, entitlement.created_at, granted.starts_at, denied.starts_at)
+    happened += tuple(EntitlementChange.objects.values_list("created_at", flat=True))
+    moments = {format_moment(at) for at in happened} | {now}
     for moment in moments:  # a minute may have passed
         text = text.replace(moment, "NOW")
     assert (
