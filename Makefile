@@ -76,7 +76,7 @@ test: $(READY)
 	@$(MAKE) --no-print-directory set-ups
 
 # TEST_WITHOUT: groups of tests (tests/conftest.py) that would say the same there as in another set-up.
-ON_POSTGRESQL := TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once,refusals,forced,deliveries,searches,kills
+ON_POSTGRESQL := TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once,refusals,files,forced,deliveries,searches,kills
 
 set-ups: $(READY)
 	@passed=0; for setup in \

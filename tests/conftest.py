@@ -52,6 +52,8 @@ GROUPS = {
         "tests/test_private_responses.py",
         "tests/test_swallowed_errors.py",
     ),
+    # They read files of the site, and of the database the keys that there are.
+    "files": ("tests/test_catalog_file.py", "tests/test_unused_keys.py"),
     # What is forced asks the database nothing: here stand all gates once more.
     "forced": tuple(
         f"tests/test_override_entitlements.py::{name}"
@@ -67,7 +69,6 @@ GROUPS = {
         "tests/test_admin_size.py",
         "tests/test_big_tables.py",
         "tests/test_fetching.py",
-        "tests/test_gaps.py",
         "tests/test_sync_command.py",
         "tests/test_workers.py",
     ),
@@ -84,6 +85,7 @@ GROUPS = {
         "tests/test_admin_search.py",
         "tests/test_admin_size.py",
         "tests/test_catalog_command.py",
+        "tests/test_catalog_edits.py",
         "tests/test_catalog_file.py",
         "tests/test_catalog_trouble.py",
         "tests/test_feature_metadata.py",
@@ -101,11 +103,13 @@ GROUPS = {
         "tests/test_admin_overrides.py",
         "tests/test_admin_overview.py",
         "tests/test_boundaries.py",
+        "tests/test_bridges.py",
         "tests/test_catalog_sync.py",
         "tests/test_checkout_return.py",
         "tests/test_counts.py",
         "tests/test_drift.py",
         "tests/test_explain.py",
+        "tests/test_gaps.py",
         "tests/test_poll.py",
         "tests/test_provisioning.py",
         "tests/test_purge.py",
