@@ -109,7 +109,7 @@ class Walk:
         if "customer" not in params:
             return stripe_client.Answer({"object": "customer", "deleted": account.deleted}, date, 0.1)
         if account.deleted and self.chance.random() < 0.5:
-            raise stripe_client.NoSuchObject
+            raise stripe_client.NoSuchObject("Stripe does not know it.")
         keys = account.at(self.stripe_now - self.chance.choice([0, 0, 1, 20, LAG]))
         page = {"object": "list", "data": grants(*sorted(keys)), "has_more": False}
         return stripe_client.Answer(page, date, self.chance.choice([0.05, 3.0]))
