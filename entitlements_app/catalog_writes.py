@@ -129,6 +129,8 @@ def save_attachments(product: CatalogProduct, edit: Edit, *, seen: int, now: dat
     if row.version != seen:
         return None
     held = list(_of_mode(ProductFeature).filter(product=row).select_related("product", "feature"))
+    # Whose lock was waited for may have made features, which the statement that waited does not see.
+    features |= {pair.feature.stripe_id: pair.feature for pair in held}
     wanted = edit(tuple(map(_attachment, held)))
     catalog = Catalog(features={}, products={}, attachments={product.id: wanted})
     attached, detached = _save_attachments(catalog, {product.id: row}, features, held)
