@@ -30,6 +30,7 @@ class Fetch:
     version: int
     hinted_at: datetime | None
     holds: bool
+    edits: int
     is_linked: bool
     began: datetime
     claim: str = ""
@@ -91,6 +92,7 @@ def _fetch(row: Customer, *, claim: str, now: datetime) -> Fetch:
         version=row.version,
         hinted_at=row.hinted_at,
         holds=cast(Any, row).holds,
+        edits=cast(Any, row).edits,
         is_linked=row.subscriber_id is not None,
         began=now,
         claim=claim,

@@ -12,7 +12,8 @@ from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import BigIntegerField, Exists, F, Func, OuterRef, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
 
 from . import bridges
 from .changes import Announced, Cause, Move
@@ -42,7 +43,8 @@ _CUSTOMER_FIELDS = [
 class Holding:
     """What a customer is to hold from now on, and why.
 
-    `confirmed_at` is set for what a fetch says. `confirmed_stay` keeps, besides, what a fetch once confirmed.
+    `confirmed_at` is set for what a fetch says. `confirmed_stay` keeps, besides, what a fetch once confirmed. `edits`:
+    of features, as `asked_about` counted them before Stripe was asked.
     """
 
     customer: Customer
@@ -50,6 +52,7 @@ class Holding:
     cause: Cause
     confirmed_at: datetime | None = None
     confirmed_stay: bool = False
+    edits: int | None = None
 
 
 def lock(pks: Collection[int]) -> dict[int, Customer]:
@@ -69,8 +72,12 @@ def lock_by_stripe_id(stripe_ids: Collection[str], *, account: str = "", livemod
 
 
 def asked_about() -> QuerySet[Customer]:
-    """Customers, with `holds`: whether we hold anything for them."""
-    return primary(Customer).annotate(holds=Exists(ActiveEntitlement.objects.filter(customer=OuterRef("pk"))))
+    """Customers, with `holds`: whether we hold anything for them; and `edits`: how often features were changed here."""
+    total = Coalesce(Func(F("version"), function="SUM", output_field=BigIntegerField()), 0)  # in one row, of all
+    return primary(Customer).annotate(
+        holds=Exists(ActiveEntitlement.objects.filter(customer=OuterRef("pk"))),
+        edits=Subquery(Feature.objects.annotate(total=total).values("total")),
+    )
 
 
 def claim_wave(*, livemode: bool, claim: str, now: datetime, limit: int) -> list[Customer]:
@@ -195,7 +202,7 @@ def relink(customer: Customer, subscriber_id: Any, *, now: datetime) -> None:
 def _hold(holdings: Sequence[Holding]) -> dict[int, Difference]:
     """Insert, update and delete active entitlements, by feature: the ids of kept grants change."""
     customers = [holding.customer for holding in holdings]
-    features = _features([grant for holding in holdings for grant in holding.grants], customers[0])
+    features = _features(holdings)
     held = _held(customers)
     new: list[ActiveEntitlement] = []
     stale: list[ActiveEntitlement] = []
@@ -255,26 +262,33 @@ def _held(customers: Sequence[Customer]) -> dict[int, dict[int, _Held]]:
     return held
 
 
-def _features(grants: Sequence[Grant], owner: Customer) -> dict[str, int]:
+def _features(holdings: Sequence[Holding]) -> dict[str, int]:
     """Keys of features by Stripe id. Unknown ones become placeholders until a fetch says more of them."""
-    lookup_keys = {grant.feature_id: grant.lookup_key for grant in grants}
+    lookup_keys = {grant.feature_id: grant.lookup_key for holding in holdings for grant in holding.grants}
     if not lookup_keys:
         return {}
+    owner = holdings[0].customer
     rows = primary(Feature).filter(stripe_id__in=lookup_keys, account=owner.account, livemode=owner.livemode)
     known = _known_features(rows, lookup_keys, owner)
-    _save_feature_details(rows, grants)
+    _save_feature_details(rows, holdings)
     return known
 
 
-def _save_feature_details(rows: QuerySet[Feature], grants: Sequence[Grant]) -> None:
-    """Write what a fetch said of features, where that is news."""
-    told = {grant.feature_id: grant.feature for grant in grants if grant.feature is not None}
+def _save_feature_details(rows: QuerySet[Feature], holdings: Sequence[Holding]) -> None:
+    """Write what a fetch said of features, where that is news.
+
+    Not of one that is changed from here, if any was since Stripe was asked: that may be older than our change.
+    """
+    asked = {grant.feature_id: (grant.feature, each.edits) for each in holdings for grant in each.grants}
+    told = {stripe_id: details for stripe_id, (details, _) in asked.items() if details is not None}
     if not told:
         return
     held = {row.stripe_id: FeatureDetails(row.name, row.active, row.metadata) for row in rows}
     stale = [stripe_id for stripe_id, details in told.items() if held[stripe_id] != details]
     if stale:
-        features = list(lock_no_key(rows.filter(stripe_id__in=stale).order_by("stripe_id")))
+        locked = list(lock_no_key(rows.filter(stripe_id__in=stale).order_by("stripe_id")))
+        edits = primary(Feature).aggregate(total=Sum("version"))["total"]
+        features = [row for row in locked if row.version == 0 or asked[row.stripe_id][1] in (None, edits)]
         for row in features:
             row.name, row.active, row.metadata = astuple(told[row.stripe_id])
         rewrite(Feature, features, ["name", "active", "metadata"])

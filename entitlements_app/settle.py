@@ -173,7 +173,7 @@ class _Answer:
             return Holding(customer, (), Cause.FETCH, confirmed_stay=True)
         customer.missing_since = None
         customer.window = windows.raised(customer.window, told.listing.window)
-        return Holding(customer, told.listing.rows, Cause.FETCH, confirmed_at=now)
+        return Holding(customer, told.listing.rows, Cause.FETCH, confirmed_at=now, edits=self.fetch.edits)
 
     def settle(self, keys: Difference, *, now: datetime) -> None:
         """Plan the next fetch, as this one has found these keys to change."""

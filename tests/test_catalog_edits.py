@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
-from entitlements_app import budget, catalog, stripe_changes
+from entitlements_app import budget, catalog, catalog_reads, catalog_writes, stripe_changes
+from entitlements_app.budget import SideAllowance
+from entitlements_app.catalog_reads import Catalog
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
-from entitlements_app.models import AccountState, Feature, Product, ProductFeature
-from entitlements_app.sync import sync_catalog
+from entitlements_app.models import AccountState, Customer, Feature, Product, ProductFeature
+from entitlements_app.sync import sync_catalog, sync_customer
 from entitlements_app.testing import StripeSimulator
-from tests.threads import Crowd
+from tests.threads import Crowd, wait_for_backends
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -460,4 +463,39 @@ def test_a_reading_that_began_earlier_undoes_nothing(shop: Catalogue, held: str)
         catalog.detach_feature(shop.pro, "support")
         slow.release()
         crowd.join()
+    assert same_as_stripe()
+
+
+def test_a_fetch_that_began_earlier_undoes_nothing(shop: Catalogue) -> None:
+    payer = shop.stripe.create_customer()["id"]
+    shop.stripe.subscribe(payer, shop.stripe.create_price(shop.pro))
+    row = Customer.objects.create(stripe_id=payer, livemode=False)
+    sync_customer(row)
+    with shop.stripe.hold("GET", "/v1/entitlements/active_entitlements") as slow:
+        crowd = Crowd().start(lambda: sync_customer(row))
+        slow.wait_for_request()
+        catalog.update_feature("support", name="Help", metadata={"hours": "8"})
+        catalog.archive_feature("support")
+        slow.release()
+        crowd.join()
+    assert same_as_stripe()
+
+
+@pytest.mark.postgresql
+def test_what_a_reading_writes_while_an_edit_waits_for_it(shop: Catalogue) -> None:
+    new = shop.stripe.create_feature("new", name="New")["id"]
+    shop.stripe.attach_feature(shop.pro, new)
+    calls = SideAllowance(seconds=20, forbidden="")
+    read = Catalog(
+        catalog_reads.list_features(calls),
+        catalog_reads.list_products(calls),
+        {shop.pro: catalog_reads.list_attachments(shop.pro, calls)},
+    )
+    with transaction.atomic():
+        versions = catalog_writes.get_versions()
+        list(Feature.objects.order_by("stripe_id").select_for_update(no_key=True))
+        crowd = Crowd().start(lambda: catalog.attach_feature(shop.pro, "audit"))
+        wait_for_backends(1)
+        catalog_writes.save(read, versions, now=timezone.now(), first=False)
+    crowd.join()
     assert same_as_stripe()
