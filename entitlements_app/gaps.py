@@ -89,24 +89,21 @@ class CatalogueUnread(StripeRefused):
 def read_owing() -> Owing:
     """The features of each product, archived ones too, as they grant as well. Of one that is not in it nobody knows.
 
-    Raises `CatalogueUnread`.
+    Nor of one that was never read: what is known of it is what was attached from here. Raises `CatalogueUnread`.
     """
     mode = conf.livemode()
-    products = primary(Product).filter(account="", livemode=mode)
-    read = dict(products.values_list("stripe_id", "features_read_at"))
-    owing: defaultdict[str, list[Attached]] = defaultdict(list)
+    read = primary(Product).filter(account="", livemode=mode, features_read_at__isnull=False)
+    owing: dict[str, list[Attached]] = {product: [] for product in read.values_list("stripe_id", flat=True)}
     rows = primary(ProductFeature).filter(account="", livemode=mode).order_by("feature__lookup_key", "pk")
     for product, *attached in rows.values_list("product__stripe_id", "feature__stripe_id", "feature__lookup_key"):
-        owing[product].append(Attached(*attached))
-    for product, read_at in read.items():
-        if read_at is not None:
-            owing[product] = owing[product]
+        if product in owing:
+            owing[product].append(Attached(*attached))
     if not owing:
         raise CatalogueUnread(
             "Which features are attached to which product is not known here yet. "
             "Run `manage.py entitlements_sync --catalog` first."
         )
-    return dict(owing)
+    return owing
 
 
 def find(

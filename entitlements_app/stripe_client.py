@@ -181,7 +181,8 @@ def _translated(error: stripe.StripeError, *, is_read: bool) -> Exception:
 
 def _said(error: stripe.StripeError) -> str:
     """What Stripe says of a change that it refuses, in a line for whoever wants it."""
-    text = " ".join(str(error.user_message or "").split())
+    said = "".join(char if char.isprintable() else " " for char in str(error.user_message or ""))
+    text = " ".join(said.split())
     return f" It says: {text[:LONGEST_SAID]}" if text else ""
 
 

@@ -13,8 +13,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from entitlements_app import sync
-from entitlements_app.models import AccountState, Customer, EntitlementOverride, Feature
+from entitlements_app import catalog, sync
+from entitlements_app.models import AccountState, Customer, EntitlementOverride, Feature, Product
 from entitlements_app.testing import StripeSimulator
 from tests.owed import Debtor, found, report
 from tests.rows import held
@@ -263,6 +263,28 @@ def test_products_whose_features_nobody_knows_are_told(debtor: Debtor) -> None:
     out = report()
     assert "Not judged: 1 subscription to products whose features are not known here" in out
     assert debtor.shop.prices["new"]["product"] in out
+
+
+def test_a_product_of_which_only_what_was_attached_here_is_known(debtor: Debtor) -> None:
+    debtor.settle()
+    debtor.shop.prices["new"] = debtor.shop.plan("new", "audit")
+    catalog.attach_feature(debtor.shop.prices["new"]["product"], "reports")
+    debtor.payer("new")
+    debtor.stripe.clock.advance(300)
+    assert "Not judged: 1 subscription to products whose features are not known here" in report()
+
+
+def test_no_name_reaches_the_terminal_as_more_than_a_name(debtor: Debtor) -> None:
+    acme = debtor.payer()
+    debtor.attach()
+    debtor.settle()
+    evil = "\x1b]0;evil\x07\n+ evil\u202e"
+    name = acme.subscriber.USERNAME_FIELD if hasattr(acme.subscriber, "USERNAME_FIELD") else "name"
+    type(acme.subscriber).objects.filter(pk=acme.subscriber.pk).update(**{name: evil})
+    Product.objects.update(name=evil)
+    out = report("--bridge", "until=30d", "--dry-run", code=2)
+    assert out.count("\\u001b]0;evil\\u0007\\u000a+ evil\\u202e (") == 3
+    assert not any(character in out for character in ("\x1b", "\x07", "\u202e", "\n+"))
 
 
 def test_without_a_catalogue_it_says_how_to_read_it(debtor: Debtor) -> None:

@@ -312,6 +312,14 @@ def test_features_that_nothing_asks_for_are_told_and_are_no_failure(site: Callab
     assert "Asked for" not in text
 
 
+def test_no_name_reaches_the_terminal_as_more_than_a_name(site: Callable[..., str]) -> None:
+    site("sso")
+    feature("sso")
+    feature("audit", name="\x1b]0;evil\x07\nevil\u202e")
+    assert r"  audit  \u001b]0;evil\u0007\u000aevil\u202e" in unused()
+    assert "\u202e" not in unused("--json")
+
+
 def test_all_is_well(site: Callable[..., str]) -> None:
     site("sso")
     feature("sso")

@@ -20,6 +20,7 @@ from entitlements_app.who_is_meant import get_name
 
 from . import reading
 from .gap_report import Names, number
+from .plan_text import printable
 from .showing import DIFFERS, say
 
 
@@ -73,12 +74,12 @@ class GapBridging:
                 was = f", which stands until {format_moment(planned.until_now)}" if planned.until_now else ""
                 denied = "; an override denies it, so the answer stays no" if planned.denied else ""
                 verb = "Move the bridge" if planned.until_now else "Bridge"
-                name = get_name(planned.subscriber)
-                self._say(f"  {verb} “{planned.gap.lookup_key}” for {name}, {planned.gap.customer}{was}{denied}")
+                key, name = printable(planned.gap.lookup_key), printable(get_name(planned.subscriber))
+                self._say(f"  {verb} “{key}” for {name}, {planned.gap.customer}{was}{denied}")
         if self._is_dry or self._options["verbosity"] > 1:
             for bridge in gap_bridges.read_gone(self._scan.store):
-                name = get_name(bridge.subscriber)
-                self._say(f"  End the bridge of “{bridge.lookup_key}” for {name}: no live subscription asks for it")
+                key, name = printable(bridge.lookup_key), printable(get_name(bridge.subscriber))
+                self._say(f"  End the bridge of “{key}” for {name}: no live subscription asks for it")
         for line in self._counts():
             self._say(f"  {line}")
 

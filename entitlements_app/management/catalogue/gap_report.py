@@ -20,6 +20,8 @@ from entitlements_app.models import Customer, Feature, Product
 from entitlements_app.transactions import primary
 from entitlements_app.who_is_meant import get_name
 
+from .plan_text import printable
+
 RENEW = "To read it now: manage.py entitlements_sync --catalog"
 
 
@@ -37,12 +39,12 @@ class Names:
 
     def of_product(self, stripe_id: str) -> str:
         name = self.product(stripe_id)
-        return f"{name} ({stripe_id})" if name else stripe_id
+        return printable(f"{name} ({stripe_id})" if name else stripe_id)
 
     def of_feature(self, group: Group) -> str:
         row = self._features.get(group.feature)
         archived = ", archived, which still grants" if row and not row.active else ""
-        return f"“{group.lookup_key}” ({group.feature}{archived})"
+        return printable(f"“{group.lookup_key}” ({group.feature}{archived})")
 
     def attached_at(self, feature: str) -> datetime | None:
         row = self._features.get(feature)
@@ -158,7 +160,7 @@ def what_can_be_done() -> list[str]:
 
 
 class Person(NamedTuple):
-    """Whose customer it is, and until when bridges of which keys stand."""
+    """Whose customer it is, as a line can show it, and until when bridges of which keys stand."""
 
     name: str
     key: str | None
@@ -178,7 +180,7 @@ def read_people(gaps: Sequence[Gap]) -> dict[int, Person]:
         if until is not None:
             bridged[pk][key] = until
     return {
-        row.pk: Person(get_name(row.subscriber), str(row.subscriber_id), bridged[row.subscriber_id])
+        row.pk: Person(printable(get_name(row.subscriber)), str(row.subscriber_id), bridged[row.subscriber_id])
         for row in found
         if row.subscriber is not None
     }

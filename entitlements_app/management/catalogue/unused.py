@@ -14,6 +14,8 @@ from django.core.management.base import BaseCommand, CommandParser
 from entitlements_app.asked_keys.comparison import AskedKey, Comparison, compare
 from entitlements_app.asked_keys.findings import Place
 
+from .plan_text import printable
+
 HELP = (
     "Lookup keys that the site's gates, templates and Python code ask for and no feature has, and features that "
     "nothing asks for. Stripe is not asked. Exits with 2 if a key is asked for that neither a feature nor an override "
@@ -47,9 +49,9 @@ def add_arguments(parser: CommandParser) -> None:
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
     told = compare(ignore=frozenset(options["ignore"]))
     if options["json"]:
-        command.stdout.write(json.dumps(_as_data(told), indent=2, ensure_ascii=False))
+        command.stdout.write(json.dumps(_as_data(told), indent=2))
     else:
-        command.stdout.write("\n".join(_lines(told)))
+        command.stdout.write("\n".join(map(printable, _lines(told))))
     if told.missing:
         sys.exit(2)
 
