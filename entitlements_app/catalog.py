@@ -29,14 +29,14 @@ from django.db.models import QuerySet
 
 from . import catalog_copy, catalog_reads, catalog_rules, conf, stripe_client, stripe_objects, stripe_reads
 from .budget import Allowance, SideAllowance
-from .catalog_copy import get_feature, get_product, get_unarchived, get_version, of_mode, save_feature
+from .catalog_copy import get_feature, get_product, get_unarchived, get_version, save_feature
 from .catalog_reads import FEATURES
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import Feature, Product, ProductFeature
 from .stripe_changes import Change, make, new_idempotency_key
 from .stripe_client import Answer, NoSuchObject
 from .stripe_objects import Attachment, CatalogFeature, CatalogProduct, FeatureDetails
-from .transactions import refuse_open_transaction
+from .transactions import own, refuse_open_transaction
 
 __all__ = [
     "archive_feature",
@@ -178,7 +178,7 @@ def detach_feature(product: Product | str, feature: Feature | str) -> None:
     if isinstance(feature, str) and catalog_copy.get_by_id(feature) is None:
         listed = catalog_copy.list_attachments(told, allowance)
         keyed = [each.feature.id for each in listed if each.feature.lookup_key == feature]
-        rows = list(of_mode(Feature).filter(stripe_id__in=keyed)) or [get_feature(feature, allowance)]
+        rows = list(own(Feature).filter(stripe_id__in=keyed)) or [get_feature(feature, allowance)]
     else:
         rows = [get_feature(feature, allowance)]
     for row in rows:
@@ -285,7 +285,7 @@ def _delete(product: CatalogProduct, attachment_id: str, allowance: Allowance) -
 
 
 def _attached(product: CatalogProduct) -> QuerySet[ProductFeature]:
-    return of_mode(ProductFeature).filter(product__in=of_mode(Product).filter(stripe_id=product.id))
+    return own(ProductFeature).filter(product__in=own(Product).filter(stripe_id=product.id))
 
 
 def _of(feature: Feature, attachments: Iterable[Attachment]) -> Attachment | None:

@@ -10,19 +10,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from . import catalog_reads, catalog_writes, conf
 from .budget import Allowance
 from .catalog_writes import Edit
 from .exceptions import StripeRefused, StripeUnavailable
-from .models import Feature, Product, ProductFeature
+from .models import Feature, Product
 from .stripe_client import NoSuchObject
 from .stripe_objects import Attachment, CatalogFeature, CatalogProduct
-from .transactions import primary, write
+from .transactions import own, primary, write
 
-_M = TypeVar("_M", Feature, Product, ProductFeature)
+_M = TypeVar("_M", Feature, Product)
 
 TRIES = 3
 
@@ -36,13 +35,13 @@ def get_feature(feature: Feature | str, allowance: Allowance) -> Feature:
     Raises `StripeRefused` if there is none, `ValueError` for one of another account or mode, `TypeError`.
     """
     if isinstance(feature, Feature):
-        return _own(primary(Feature).get(pk=feature.pk))
+        return _checked(primary(Feature).get(pk=feature.pk))
     if not isinstance(feature, str) or not feature:
         raise TypeError(f"A feature is a row, a Stripe ID or a lookup key, not {feature!r}.")
     row = get_by_id(feature)
     if row is None and (told := catalog_reads.find_feature(feature, allowance)) is not None:
-        row = of_mode(Feature).filter(stripe_id=told.id).first() or save_feature(told, 0, allowance)
-    if row is None and (known := of_mode(Feature).filter(lookup_key=feature).order_by("-pk").first()) is not None:
+        row = own(Feature).filter(stripe_id=told.id).first() or save_feature(told, 0, allowance)
+    if row is None and (known := own(Feature).filter(lookup_key=feature).order_by("-pk").first()) is not None:
         row = retrieve_feature(known.stripe_id, allowance) if known.active else known
     if row is None and (row := retrieve_feature(feature, allowance)) is None:
         raise StripeRefused(f"No feature has the lookup key or the ID {feature!r} in this account and mode.")
@@ -51,12 +50,12 @@ def get_feature(feature: Feature | str, allowance: Allowance) -> Feature:
 
 def get_by_id(stripe_id: str) -> Feature | None:
     """The row, if it is known."""
-    return of_mode(Feature).filter(stripe_id=stripe_id).first()
+    return own(Feature).filter(stripe_id=stripe_id).first()
 
 
 def get_unarchived(lookup_key: str) -> Feature | None:
     """The row that has this key. Of several, as long as one's archiving is not known here, the newest."""
-    return of_mode(Feature).filter(lookup_key=lookup_key, active=True).order_by("-pk").first()
+    return own(Feature).filter(lookup_key=lookup_key, active=True).order_by("-pk").first()
 
 
 def retrieve_feature(feature_id: str, allowance: Allowance) -> Feature | None:
@@ -73,9 +72,9 @@ def get_product(product: Product | str, allowance: Allowance) -> CatalogProduct:
     if not isinstance(product, Product | str) or not product:
         raise TypeError(f"A product is a row or a Stripe ID, not {product!r}.")
     if isinstance(product, Product):
-        row: Product | None = _own(primary(Product).get(pk=product.pk))
+        row: Product | None = _checked(primary(Product).get(pk=product.pk))
     else:
-        row = of_mode(Product).filter(stripe_id=product).first()
+        row = own(Product).filter(stripe_id=product).first()
     if row is not None:
         return CatalogProduct(row.stripe_id, row.name, row.active)
     try:
@@ -116,20 +115,15 @@ def list_attachments(product: CatalogProduct, allowance: Allowance) -> tuple[Att
 
 def get_version(model: type[Feature] | type[Product], stripe_id: str) -> int:
     """How often the row was changed from here; 0 if there is none."""
-    versions = primary(model).filter(account="", livemode=conf.livemode(), stripe_id=stripe_id)
+    versions = own(model).filter(stripe_id=stripe_id)
     return versions.values_list("version", flat=True).first() or 0
-
-
-def of_mode(model: type[_M]) -> QuerySet[_M]:
-    """All rows of the own account in the configured mode."""
-    return primary(model).filter(account="", livemode=conf.livemode())
 
 
 def _always(listed: tuple[Attachment, ...]) -> Callable[[tuple[Attachment, ...]], tuple[Attachment, ...]]:
     return lambda _: listed
 
 
-def _own(row: _M) -> _M:
+def _checked(row: _M) -> _M:
     if row.account or row.livemode is not conf.livemode():
         raise ValueError(f"{row.stripe_id} belongs to another account or mode than ENTITLEMENTS_STRIPE_API_KEY.")
     return row

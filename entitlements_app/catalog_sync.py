@@ -22,7 +22,7 @@ from .catalog_writes import Saved, Versions
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import Feature, Product, ProductFeature, SyncRun
 from .runs import Kind
-from .transactions import alias, primary
+from .transactions import alias, own, primary
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ def _read(allowance: Allowance, *, most: int | None) -> Catalog:
 
 def _missing(listed: Set[str]) -> list[str]:
     """Features that we know and no list has, placeholders first."""
-    rows = primary(Feature).filter(account="", livemode=conf.livemode()).order_by("name", "-pk")
+    rows = own(Feature).order_by("name", "-pk")
     missing = [stripe_id for stripe_id in rows.values_list("stripe_id", flat=True) if stripe_id not in listed]
     return missing[:MISSING_AT_ONCE]
 
@@ -194,7 +194,7 @@ def _turns(listed: Set[str]) -> list[str]:
     First those never asked about and those that have left the list of active ones, then those that were asked longest
     ago, where one without features counts as asked FEATURELESS later than it was.
     """
-    rows = primary(Product).filter(account="", livemode=conf.livemode())
+    rows = own(Product)
     with_features = rows.annotate(has_features=Exists(primary(ProductFeature).filter(product=OuterRef("pk"))))
     now = timezone.now()
     rested = dict.fromkeys(listed, FOR_EVER)
@@ -210,10 +210,10 @@ def _turns(listed: Set[str]) -> list[str]:
 
 def _waiting() -> int:
     """How many products nobody has asked about yet."""
-    return primary(Product).filter(account="", livemode=conf.livemode(), features_read_at=None).count()
+    return own(Product).filter(features_read_at=None).count()
 
 
 def _has_succeeded() -> bool:
     """Whether the catalogue was ever read before."""
-    ended = primary(SyncRun).filter(kind=Kind.CATALOG, account="", livemode=conf.livemode(), finished_at__isnull=False)
+    ended = own(SyncRun).filter(kind=Kind.CATALOG, finished_at__isnull=False)
     return ended.filter(error="").exists()

@@ -8,17 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
-from typing import TypeVar
-
-from django.db.models import QuerySet
 
 from . import conf
 from .catalog_reads import Catalog
 from .models import Feature, Product, ProductFeature
 from .stripe_objects import Attachment, CatalogFeature, CatalogProduct, FeatureDetails
-from .transactions import alias, lock_no_key, primary
-
-_M = TypeVar("_M", Feature, Product, ProductFeature)
+from .transactions import alias, lock_no_key, own, primary
 
 _BATCH = 500  # rows an update: what a longer one costs grows faster than it
 _DETAILS = ("name", "active", "metadata")
@@ -48,8 +43,8 @@ class Versions:
 def get_versions() -> Versions:
     """As they are now."""
     return Versions(
-        features=dict(_of_mode(Feature).values_list("stripe_id", "version")),
-        products=dict(_of_mode(Product).values_list("stripe_id", "version")),
+        features=dict(own(Feature).values_list("stripe_id", "version")),
+        products=dict(own(Product).values_list("stripe_id", "version")),
     )
 
 
@@ -62,16 +57,16 @@ def save(catalog: Catalog, versions: Versions, *, now: datetime, first: bool) ->
     for attachments in catalog.attachments.values():
         told |= {attachment.feature.id: attachment.feature for attachment in attachments}
     features, changes = _save_features(told, versions.features)
-    known = set(_of_mode(Product).values_list("stripe_id", flat=True))
+    known = set(own(Product).values_list("stripe_id", flat=True))
     new = sorted(catalog.products.keys() - known - catalog.gone)
     primary(Product).bulk_create([_new_product(catalog.products[key]) for key in new], ignore_conflicts=True)
-    rows = {row.stripe_id: row for row in lock_no_key(_of_mode(Product).order_by("stripe_id"))}
+    rows = {row.stripe_id: row for row in lock_no_key(own(Product).order_by("stripe_id"))}
     moved = {key for key, row in rows.items() if row.version != versions.products.get(key, 0)}
     catalog = _without(catalog, moved)
     products = {key: row for key, row in rows.items() if key not in moved}
     # Since when these have had their features nobody knows.
     never_asked = {key for key in known if key in rows and rows[key].features_read_at is None}
-    held = list(_of_mode(ProductFeature).select_related("product", "feature"))
+    held = list(own(ProductFeature).select_related("product", "feature"))
     product_changes = _save_products(catalog, products, set(new), now=now)
     attached, detached = _save_attachments(catalog, products, features, held)
     _delete_products(catalog)
@@ -105,7 +100,7 @@ def save_feature(told: CatalogFeature, *, seen: int) -> Feature | None:
     `seen`: the row's version before Stripe was asked, 0 if there was none. `None`, and nothing is written, if it moved.
     """
     primary(Feature).bulk_create([_new_feature(told)], ignore_conflicts=True)
-    row = lock_no_key(_of_mode(Feature).filter(stripe_id=told.id)).get()
+    row = lock_no_key(own(Feature).filter(stripe_id=told.id)).get()
     if row.version != seen:
         return None
     row.name, row.active, row.metadata = astuple(told.details)
@@ -125,10 +120,10 @@ def save_attachments(product: CatalogProduct, edit: Edit, *, seen: int, now: dat
     new = {attachment.feature.id: attachment.feature for attachment in edit(())}
     features, _ = _save_features(new, None)
     primary(Product).bulk_create([_new_product(product)], ignore_conflicts=True)
-    row = lock_no_key(_of_mode(Product).filter(stripe_id=product.id)).get()
+    row = lock_no_key(own(Product).filter(stripe_id=product.id)).get()
     if row.version != seen:
         return None
-    held = list(_of_mode(ProductFeature).filter(product=row).select_related("product", "feature"))
+    held = list(own(ProductFeature).filter(product=row).select_related("product", "feature"))
     # Whose lock was waited for may have made features, which the statement that waited does not see.
     features |= {pair.feature.stripe_id: pair.feature for pair in held}
     wanted = edit(tuple(map(_attachment, held)))
@@ -163,11 +158,11 @@ def _save_features(
 
     Without `versions` none that is known is updated.
     """
-    known = set(_of_mode(Feature).values_list("stripe_id", flat=True))
+    known = set(own(Feature).values_list("stripe_id", flat=True))
     new = sorted(told.keys() - known)
     rows = [_new_feature(told[stripe_id]) for stripe_id in new]
     primary(Feature).bulk_create(rows, ignore_conflicts=True)
-    features = {row.stripe_id: row for row in lock_no_key(_of_mode(Feature).order_by("stripe_id"))}
+    features = {row.stripe_id: row for row in lock_no_key(own(Feature).order_by("stripe_id"))}
     changes = [f"new feature {_described(features[stripe_id])}" for stripe_id in new]
     stale = []
     for stripe_id, row in features.items():
@@ -249,7 +244,7 @@ def _save_attachments(
 
 def _delete_products(catalog: Catalog) -> None:
     if catalog.gone:
-        _of_mode(Product).filter(stripe_id__in=catalog.gone).delete()
+        own(Product).filter(stripe_id__in=catalog.gone).delete()
 
 
 def _pair(row: ProductFeature) -> tuple[str, str]:
@@ -258,7 +253,3 @@ def _pair(row: ProductFeature) -> tuple[str, str]:
 
 def _named(row: ProductFeature) -> str:
     return f"feature {row.feature}, product {row.product}"
-
-
-def _of_mode(model: type[_M]) -> QuerySet[_M]:
-    return primary(model).filter(account="", livemode=conf.livemode())

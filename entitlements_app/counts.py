@@ -20,7 +20,7 @@ from . import conf, runs, transactions
 from .models import ActiveEntitlement, ChangeCount, Customer, EntitlementChange, Feature, FeatureCount
 from .old_rows import last_before
 from .runs import Kind
-from .transactions import alias, primary
+from .transactions import alias, own, primary
 
 EVERY = timedelta(hours=1)
 DAYS = 30
@@ -88,9 +88,8 @@ def now_holding(lookup_keys: Collection[str]) -> dict[str, int]:
     """
     if not lookup_keys:
         return {}
-    livemode = conf.livemode()
-    features = primary(Feature).filter(account="", livemode=livemode, lookup_key__in=lookup_keys)
-    held = ActiveEntitlement.objects.using(alias()).granting(livemode).filter(feature__in=features.values("pk"))
+    features = own(Feature).filter(lookup_key__in=lookup_keys)
+    held = ActiveEntitlement.objects.using(alias()).granting(conf.livemode()).filter(feature__in=features.values("pk"))
     return dict(held.values_list("lookup_key").annotate(number=Count("customer", distinct=True)))
 
 

@@ -20,7 +20,7 @@ from .models import Customer, EntitlementOverride, EntitlementOverrideQuerySet
 from .overrides import Bridging
 from .stripe_client import NoSuchObject
 from .subscription_reads import LIVE
-from .transactions import alias, primary
+from .transactions import alias, own, primary
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _made_before(moment: datetime) -> EntitlementOverrideQuerySet:
 def _owed_to(subscriber_id: Any, owing: Owing, calls: Allowance) -> set[str]:
     """The keys that live subscriptions of the subscriber's customers ask for."""
     keys: set[str] = set()
-    customers = primary(Customer).filter(subscriber_id=subscriber_id, account="", livemode=conf.livemode())
+    customers = own(Customer).filter(subscriber_id=subscriber_id)
     for stripe_id in customers.filter(deleted_at=None).values_list("stripe_id", flat=True):
         with suppress(NoSuchObject):
             for batch in subscription_reads.iter_subscriptions(calls, customer=stripe_id):

@@ -26,7 +26,7 @@ from .settle import Synced
 from .stripe_client import NoSuchObject
 from .stripe_objects import Subscription
 from .subscription_reads import LIVE, Batch
-from .transactions import primary
+from .transactions import own, primary
 from .windows import SETTLE
 
 DOUBTED = Q(fetched_at=None) | Q(hinted_at__isnull=False) | Q(missing_since__isnull=False)
@@ -91,10 +91,9 @@ def read_owing() -> Owing:
 
     Nor of one that was never read: what is known of it is what was attached from here. Raises `CatalogueUnread`.
     """
-    mode = conf.livemode()
-    read = primary(Product).filter(account="", livemode=mode, features_read_at__isnull=False)
+    read = own(Product).filter(features_read_at__isnull=False)
     owing: dict[str, list[Attached]] = {product: [] for product in read.values_list("stripe_id", flat=True)}
-    rows = primary(ProductFeature).filter(account="", livemode=mode).order_by("feature__lookup_key", "pk")
+    rows = own(ProductFeature).order_by("feature__lookup_key", "pk")
     for product, *attached in rows.values_list("product__stripe_id", "feature__stripe_id", "feature__lookup_key"):
         if product in owing:
             owing[product].append(Attached(*attached))
@@ -166,7 +165,7 @@ class _Page:
             self._scan.store.add(self._gaps(old))
 
     def _read(self, stripe_ids: Collection[str]) -> None:
-        rows = primary(Customer).filter(stripe_id__in=stripe_ids, account="", livemode=conf.livemode())
+        rows = own(Customer).filter(stripe_id__in=stripe_ids)
         found = {row.stripe_id: row for row in rows}
         self._customers |= found
         pks = {row.pk for row in found.values()}

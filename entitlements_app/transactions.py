@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from django.db import IntegrityError, OperationalError, connections, models, router, transaction
 
+from . import conf
 from .models import Customer
 
 _M = TypeVar("_M", bound=models.Model)
@@ -29,6 +30,11 @@ def alias() -> str:
 def primary(model: type[_M]) -> models.QuerySet[_M]:
     """All rows, read where they are written: what decides a write is never read from a replica."""
     return model._default_manager.using(alias())
+
+
+def own(model: type[_M]) -> models.QuerySet[_M]:
+    """All rows of the own account in the configured mode, which gates see and whose key calls Stripe."""
+    return primary(model).filter(account="", livemode=conf.livemode())
 
 
 def write(work: Callable[[], _T]) -> _T:

@@ -13,11 +13,11 @@ from entitlements_app import catalog
 from entitlements_app.admin.links import Links
 from entitlements_app.admin.words import active_tag
 from entitlements_app.models import Feature, Product, ProductFeature
-from entitlements_app.transactions import primary
+from entitlements_app.transactions import own, primary
 
 from .attempts import KEY, Trouble, attempt, get_key
 from .confirmation import ConfirmingAdmin, is_confirmed, when_it_counts
-from .pages import entitled, is_popup, listed, named_by, own, why_not
+from .pages import entitled, is_popup, listed, named_by, why_not
 
 ATTACH, DETACH = "add_productfeature", "delete_productfeature"
 LISTED_AT_MOST = 200

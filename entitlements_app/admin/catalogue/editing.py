@@ -20,12 +20,13 @@ from entitlements_app import catalog
 from entitlements_app.admin.links import Links
 from entitlements_app.admin.words import NOTHING, block
 from entitlements_app.models import Feature
+from entitlements_app.transactions import own
 
 from .archiving import ArchivingAdmin
 from .attempts import KEY, Trouble, attempt, get_key
 from .edits import OPENED, get_conflicts, get_state, in_the_log, parse_state
 from .feature_forms import AddForm, EditForm, FeatureForm
-from .pages import entitled, is_popup, own, why_not
+from .pages import entitled, is_popup, why_not
 
 
 class EditingAdmin(ArchivingAdmin):

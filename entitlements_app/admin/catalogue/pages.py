@@ -21,7 +21,6 @@ from entitlements_app.admin.links import Links
 from entitlements_app.admin.listing import Choice, ListAdmin, ModeFilter, Reach
 from entitlements_app.admin.words import NOTHING, active_tag, get_number, get_span
 from entitlements_app.models import ActiveEntitlement, Feature, FeatureCount, Product
-from entitlements_app.transactions import primary
 
 _M = TypeVar("_M", bound=Feature | Product)
 
@@ -106,11 +105,6 @@ def why_not(row: Feature | Product | None = None) -> str:
 
 def mode_words(livemode: bool) -> str:
     return _("live mode") if livemode else _("test mode")
-
-
-def own(model: type[_M]) -> QuerySet[_M]:
-    """All rows of the own account in the configured mode, which alone can be changed."""
-    return primary(model).filter(account="", livemode=conf.livemode())
 
 
 def named_by(rows: QuerySet[_M], key: str | None) -> _M | None:

@@ -17,7 +17,7 @@ from entitlements_app.explanation_text import format_moment
 from entitlements_app.gap_store import Gap, GapStore, Group
 from entitlements_app.gaps import Scan
 from entitlements_app.models import Customer, Feature, Product
-from entitlements_app.transactions import primary
+from entitlements_app.transactions import own, primary
 from entitlements_app.who_is_meant import get_name
 
 from .plan_text import printable
@@ -29,9 +29,8 @@ class Names:
     """What products and features are called, and when a feature was attached."""
 
     def __init__(self) -> None:
-        own = {"account": "", "livemode": conf.livemode()}
-        self._products = dict(primary(Product).filter(**own).values_list("stripe_id", "name"))
-        features = primary(Feature).filter(**own, product_features__isnull=False).distinct()
+        self._products = dict(own(Product).values_list("stripe_id", "name"))
+        features = own(Feature).filter(product_features__isnull=False).distinct()
         self._features = {row.stripe_id: row for row in features}
 
     def product(self, stripe_id: str) -> str:
@@ -53,7 +52,7 @@ class Names:
 
 def get_catalogue_age() -> tuple[datetime | None, datetime | None]:
     """When the features of products were read: the oldest and the newest of it."""
-    rows = primary(Product).filter(account="", livemode=conf.livemode(), features_read_at__isnull=False)
+    rows = own(Product).filter(features_read_at__isnull=False)
     times = rows.filter(product_features__isnull=False).values_list("features_read_at", flat=True)
     found = list(times.order_by("features_read_at").distinct())
     return (found[0], found[-1]) if found else (None, None)
