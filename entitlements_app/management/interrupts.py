@@ -10,6 +10,8 @@ from types import FrameType
 
 from entitlements_app.fetch_pool import FetchReport
 
+INTERRUPTED = 128 + signal.SIGINT  # what a process exits with
+
 
 @contextmanager
 def between_answers(report: FetchReport) -> Iterator[None]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
+
+from entitlements_app.counts import start_of, today
 
 LONGEST = timedelta(days=731)
 
@@ -37,11 +39,10 @@ def parse_until(text: str) -> datetime:
 
 
 def _moment(value: str) -> datetime | None:
-    today = timezone.localdate() if settings.USE_TZ else datetime.now().date()  # noqa: DTZ005  (as the site has it)
     days = re.fullmatch(r"([0-9]{1,6})d", value)
-    day = today + timedelta(days=int(days[1])) if days else parse_date(value)
+    day = today() + timedelta(days=int(days[1])) if days else parse_date(value)
     if day is not None:
-        return _in_site(datetime.combine(day + timedelta(days=1), time.min))
+        return start_of(day + timedelta(days=1))
     moment = parse_datetime(value)
     return None if moment is None else _in_site(moment)
 

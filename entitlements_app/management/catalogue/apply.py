@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import Any
 
@@ -13,17 +12,17 @@ from entitlements_app import catalog
 from entitlements_app.catalog_file import CatalogFile
 from entitlements_app.catalog_plan import Archive, Attach, ChangeFeature, CreateFeature, Detach, Plan, Step
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
-from entitlements_app.management.interrupts import between_steps
+from entitlements_app.management.interrupts import INTERRUPTED, between_steps
 
 from . import plan_text, reading, showing
-from .showing import add_decisions, make, say
+from .showing import add_decisions, make
+from .terminal import DIFFERS, say, says_yes, standard_input
 
 HELP = (
     "Make Stripe's catalogue what a file says: show the plan, ask, and do it. It can be repeated at any time, and does "
     "what is left to do. Exits with 0 if nothing differs any more, with 2 if something does, and with 1 after an error."
 )
 
-INTERRUPTED = 128 + signal.SIGINT
 AGAIN = "Run it again: it compares anew, and does what is left."
 
 
@@ -40,12 +39,12 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         raise CommandError("Interrupted. Nothing was changed.", returncode=INTERRUPTED) from None
     if plan is None:
         say(command, options, "Nothing was changed.")
-        sys.exit(showing.DIFFERS)
+        sys.exit(DIFFERS)
     _apply(plan, command, options)
     if plan.conflicts:
         if plan.steps:
             say(command, options, plan_text.remaining(plan))
-        sys.exit(showing.DIFFERS)
+        sys.exit(DIFFERS)
 
 
 def _agreed(file: CatalogFile, command: BaseCommand, options: dict[str, Any]) -> Plan | None:
@@ -67,21 +66,9 @@ def _agreed(file: CatalogFile, command: BaseCommand, options: dict[str, Any]) ->
 
 
 def _says_yes(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> bool:
-    stdin = reading.standard_input(options)
-    if options["file"] == "-" or stdin is None or not stdin.isatty():
-        raise CommandError(
-            "There is no terminal to ask at, so nothing was changed. With --yes it is done without asking."
-        )
     changes = "this change" if len(plan.steps) == 1 else f"these {len(plan.steps)} changes"
-    command.stdout.write(f"\nMake {changes} in {reading.mode()} mode? [y/N] ", ending="")
-    command.stdout.flush()
-    answer = ""
-    try:
-        answer = stdin.readline()
-    finally:
-        if not answer:  # Ctrl-D or Ctrl-C: the terminal stands behind the question
-            command.stdout.write("")
-    return answer.strip().lower() in ("y", "yes")
+    stdin = None if options["file"] == "-" else standard_input(options)
+    return says_yes(f"Make {changes} in {reading.mode()} mode?", command, stdin, otherwise="nothing was changed")
 
 
 def _apply(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> None:

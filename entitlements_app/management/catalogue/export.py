@@ -17,7 +17,7 @@ from entitlements_app.catalog_file import CatalogFile, FileFeature, FileProduct,
 from entitlements_app.stripe_objects import Attachment, CatalogFeature, CatalogProduct
 
 from . import plan_text, reading
-from .showing import say
+from .terminal import say
 
 HELP = (
     "Write Stripe's catalogue, as it is now, to a file: features that are not archived, and active products that have "

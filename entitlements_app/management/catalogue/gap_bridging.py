@@ -19,13 +19,13 @@ from entitlements_app.overrides import Bridging
 from entitlements_app.who_is_meant import get_name
 
 from . import reading
-from .gap_report import Names, number
+from .gap_report import Names
 from .plan_text import printable
-from .showing import DIFFERS, say
+from .terminal import DIFFERS, number, say, says_yes, standard_input
 
 
 class GapBridging:
-    """What `--bridge` writes: first it is told, and then done."""
+    """The bridges for what one scan has found, and the end of those that nobody is owed any more."""
 
     def __init__(
         self,
@@ -108,17 +108,9 @@ class GapBridging:
     def _is_agreed(self) -> bool:
         if self._options["yes"]:
             return True
-        stdin = reading.standard_input(self._options)
-        if stdin is None or not stdin.isatty():
-            raise CommandError(
-                "There is no terminal to ask at, so no override was written. With --yes it is done without asking."
-            )
-        self._command.stdout.write(f"\nWrite this, in {reading.mode()} mode? [y/N] ", ending="")
-        self._command.stdout.flush()
-        answer = stdin.readline()
-        if not answer:  # Ctrl-D: the terminal stands behind the question
-            self._command.stdout.write("")
-        return answer.strip().lower() in ("y", "yes")
+        question = f"Write this, in {reading.mode()} mode?"
+        stdin = standard_input(self._options)
+        return says_yes(question, self._command, stdin, otherwise="no override was written")
 
     def _write(self) -> None:
         planned_again = gap_bridges.plan(self._scan.store, until=self._until, outlook=Outlook())

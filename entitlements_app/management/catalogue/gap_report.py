@@ -13,14 +13,17 @@ from django.utils import timezone
 
 from entitlements_app import bridges, conf
 from entitlements_app.answers import moment
+from entitlements_app.counts import today
 from entitlements_app.explanation_text import format_moment
 from entitlements_app.gap_store import Gap, GapStore, Group
-from entitlements_app.gaps import Scan
+from entitlements_app.gaps import NAMED, Scan
 from entitlements_app.models import Customer, Feature, Product
 from entitlements_app.transactions import own, primary
 from entitlements_app.who_is_meant import get_name
 
+from . import reading
 from .plan_text import printable
+from .terminal import number
 
 RENEW = "To read it now: manage.py entitlements_sync --catalog"
 
@@ -121,8 +124,9 @@ def _since(gap: Gap) -> str:
 def _nothing(scan: Scan) -> str:
     if not scan.live:
         what = f"for {' and '.join(filter(None, scan.scope))}" if not scan.scope.is_whole else "in this account"
-        mode = "live" if conf.livemode() else "test"
-        return f"No gaps: there is no live subscription (trialing, active or past due) {what}, in {mode} mode."
+        return (
+            f"No gaps: there is no live subscription (trialing, active or past due) {what}, in {reading.mode()} mode."
+        )
     some = scan.unconfirmed or scan.unsettled or scan.too_new or scan.unread
     whom = "nobody who can be judged" if some else "nobody"
     return f"No gaps: {number(scan.live, 'live subscription')}, and {whom} lacks a feature of their products."
@@ -139,21 +143,20 @@ def _doubt_lines(scan: Scan) -> Iterator[str]:
     if scan.unconfirmed:
         yield f"Not judged: {number(scan.unconfirmed, 'customer')} of whom Stripe said nothing usable; see the log."
     if scan.unread:
+        named = sorted(scan.unread_products) + ["…"] * (len(scan.unread_products) == NAMED)
         yield (
             f"Not judged: {number(scan.unread, 'subscription')} to products whose features are not known here "
-            f"({', '.join(sorted(scan.unread_products))}{', …' if len(scan.unread_products) > 9 else ''}): archived "
-            "ones, perhaps, or new ones."
+            f"({', '.join(named)}): archived ones, perhaps, or new ones."
         )
 
 
 def what_can_be_done() -> list[str]:
-    day = timezone.localdate() if timezone.is_aware(timezone.now()) else timezone.now().date()
     return [
         "What can be done:",
         "  Wait. Stripe should grant it when the next period of the subscription begins; at times it does not.",
         "  Touch the subscription at Stripe: change its items, for example to another price of the product. Stripe "
         "then computes anew what it grants.",
-        f"  Bridge it: manage.py entitlements_catalog gaps --bridge until={day + timedelta(days=60)} --dry-run",
+        f"  Bridge it: manage.py entitlements_catalog gaps --bridge until={today() + timedelta(days=60)} --dry-run",
         "  shows whom that would grant what, until Stripe does. For the whole story: manage.py entitlements_explain.",
     ]
 
@@ -183,10 +186,6 @@ def read_people(gaps: Sequence[Gap]) -> dict[int, Person]:
         for row in found
         if row.subscriber is not None
     }
-
-
-def number(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 # For scripts

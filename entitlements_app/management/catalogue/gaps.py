@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from datetime import datetime
 from typing import Any
@@ -15,15 +14,15 @@ from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.gap_store import GapStore
 from entitlements_app.gaps import DOUBTED, Owing, Scan, Scope
-from entitlements_app.management.interrupts import between_answers
+from entitlements_app.management.interrupts import INTERRUPTED, between_answers
 from entitlements_app.management.progress import Progress, in_words
 from entitlements_app.management.until import parse_until
 from entitlements_app.models import Customer
 from entitlements_app.transactions import alias
 
 from .gap_bridging import GapBridging
-from .gap_report import Names, lines, number, what_can_be_done, write_json
-from .showing import DIFFERS, say
+from .gap_report import Names, lines, what_can_be_done, write_json
+from .terminal import DIFFERS, number, say
 
 HELP = (
     "Which customers have a live subscription (trialing, active or past due) to a product, and lack a feature that is "
@@ -74,7 +73,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
             code = _Run(command, options, report, store, until).run()
     except KeyboardInterrupt:
         text = "Interrupted. Begin anew: a bridge that was made stands, and is not made twice."
-        raise CommandError(text, returncode=128 + signal.SIGINT) from None
+        raise CommandError(text, returncode=INTERRUPTED) from None
     if code:
         sys.exit(code)
 

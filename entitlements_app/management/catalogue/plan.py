@@ -12,6 +12,7 @@ from entitlements_app import counts
 
 from . import plan_text, reading, showing
 from .showing import add_decisions, make
+from .terminal import DIFFERS
 
 HELP = (
     "Tell what a file would change in Stripe's catalogue, as it is now, and how many customers hold each feature. "
@@ -35,4 +36,4 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     else:
         showing.show(plan, command, options)
     if not plan.is_same:
-        sys.exit(showing.DIFFERS)
+        sys.exit(DIFFERS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -15,6 +14,8 @@ from entitlements_app.catalog_plan import StripeHas
 from entitlements_app.management.progress import Progress
 from entitlements_app.stripe_client import NoSuchObject
 from entitlements_app.stripe_objects import Attachment, CatalogProduct
+
+from .terminal import standard_input
 
 STRIPE = "https://api.stripe.com"
 SHOWN_AFTER = 3.0  # seconds that calls will take: then it is told how far they are
@@ -59,11 +60,6 @@ def read_file(options: dict[str, Any]) -> CatalogFile:
         lines = "\n  ".join(error.mistakes)
         where = "Standard input" if named == "-" else named
         raise CommandError(f"{where} cannot be used, and Stripe was not asked:\n  {lines}") from None
-
-
-def standard_input(options: dict[str, Any]) -> Any:
-    """What may be read and asked; `None` for a process that has none."""
-    return options.get("stdin") or sys.stdin
 
 
 def new_allowance() -> Allowance:

@@ -11,8 +11,7 @@ from entitlements_app.catalog_file import CatalogFile
 from entitlements_app.catalog_plan import Plan, make_plan
 
 from . import plan_text, reading
-
-DIFFERS = 2  # what a process exits with
+from .terminal import say
 
 
 def add_decisions(parser: CommandParser) -> None:
@@ -42,18 +41,3 @@ def show(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> None:
     customers = counts.now_holding(plan_text.get_keys(plan))
     for line in plan_text.as_lines(plan, customers, reading.mode()):
         say(command, options, line)
-
-
-def say(command: BaseCommand, options: dict[str, Any], line: str) -> None:
-    """A line in the colour of its sign. What the terminal has no character for is escaped."""
-    if not options["verbosity"]:
-        return
-    styles = {
-        "+": command.style.SUCCESS,
-        "~": command.style.WARNING,
-        "-": command.style.ERROR,
-        "!": command.style.ERROR,
-    }
-    encoding = getattr(command.stdout, "encoding", None) or "utf-8"
-    text = line.encode(encoding, "backslashreplace").decode(encoding)
-    command.stdout.write(styles.get(line[:1], str)(text))

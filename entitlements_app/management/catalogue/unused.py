@@ -15,6 +15,7 @@ from entitlements_app.asked_keys.comparison import AskedKey, Comparison, compare
 from entitlements_app.asked_keys.findings import Place
 
 from .plan_text import printable
+from .terminal import DIFFERS
 
 HELP = (
     "Lookup keys that the site's gates, templates and Python code ask for and no feature has, and features that "
@@ -53,7 +54,7 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     else:
         command.stdout.write("\n".join(map(printable, _lines(told))))
     if told.missing:
-        sys.exit(2)
+        sys.exit(DIFFERS)
 
 
 def _lines(told: Comparison) -> Iterator[str]:

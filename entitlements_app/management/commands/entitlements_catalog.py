@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import signal
 import sys
 from argparse import SUPPRESS
 from types import ModuleType
@@ -12,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from entitlements_app import conf
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.management.catalogue import apply, export, gaps, plan, unused
+from entitlements_app.management.interrupts import INTERRUPTED
 
 # Each a module of `management/catalogue` with HELP, `add_arguments(parser)` and `run(command, options)`.
 SUBCOMMANDS: dict[str, ModuleType] = {
@@ -56,7 +56,7 @@ class Command(BaseCommand):
         except (StripeUnavailable, StripeRefused, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
-            raise CommandError("Interrupted.", returncode=128 + signal.SIGINT) from None
+            raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
 
 
 def _of_django() -> CommandParser:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,14 +12,13 @@ from entitlements_app import catalog_sync, conf, reconcile, runs, sync
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.fetches import Fetch
-from entitlements_app.management.interrupts import between_answers
+from entitlements_app.management.interrupts import INTERRUPTED, between_answers
 from entitlements_app.management.progress import Progress, in_words
 from entitlements_app.models import Customer
 from entitlements_app.sync import Synced
 from entitlements_app.transactions import alias
 
 RESUMABLE = timedelta(days=7)
-INTERRUPTED = "Interrupted."
 
 
 class Command(BaseCommand):
@@ -64,7 +62,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             rest = " The next --all goes on from there." if options["all"] and not self._is_dry else ""
-            raise CommandError(f"{INTERRUPTED}{rest}", returncode=128 + signal.SIGINT) from None
+            raise CommandError(f"Interrupted.{rest}", returncode=INTERRUPTED) from None
 
     def _sync(self, options: dict[str, Any]) -> None:
         if options["all"]:
@@ -112,7 +110,7 @@ class Command(BaseCommand):
         try:
             self._sync_many(total, fetch, report=report, save=lambda done: runs.count(run, done=done))
         except BaseException as error:  # an interrupt, too, is to be told
-            problem = INTERRUPTED if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+            problem = "Interrupted." if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
             raise
         finally:
             runs.count(run, changed=report.changed, failed=report.failed, calls=report.calls)
