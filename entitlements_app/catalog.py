@@ -12,8 +12,8 @@ Each of these makes a few calls within the call budget, for about CHANGE_SECONDS
 A feature is given as a row, as its Stripe ID, or as its lookup key, which means the one that is not archived, as Stripe
 has it now; a product as a row or its Stripe ID. Of what is not known here Stripe is asked.
 
-What these do says what a new subscription grants. Subscriptions that exist follow at their next period, or later
-(CONTRACT §5); nobody loses or gains anything here and now.
+What these do says what a new subscription grants. Subscriptions that exist follow at their next period, or later;
+nobody loses or gains anything here and now.
 """
 
 from __future__ import annotations
@@ -271,17 +271,18 @@ def _tell_if_archived(row: Feature, doing: str, allowance: Allowance) -> None:
 
 def _delete(product: CatalogProduct, attachment_id: str, allowance: Allowance) -> bool:
     """Whether it is gone by this; if not, it was not there."""
-    for attempt in range(TRIES):
+    tries_left = TRIES
+    while True:
         try:
             stripe_client.delete(f"{_features_of(product)}/{quote(attachment_id, safe='')}", allowance)
         except NoSuchObject:
             return False
         except StripeUnavailable:
-            if attempt + 1 == TRIES:
+            tries_left -= 1
+            if not tries_left:
                 raise
         else:
             return True
-    raise AssertionError("unreachable")
 
 
 def _attached(product: CatalogProduct) -> QuerySet[ProductFeature]:

@@ -1,7 +1,7 @@
 """What Stripe refuses of a change of the catalogue, as far as it is known: refused here, before a call.
 
-CONTRACT §1.1, §3 and Stripe's guide, "Manage features". Lengths are in characters. Whoever breaks a rule gets
-`StripeRefused` with the name of Stripe's parameter.
+From the reference of Stripe's API, and its guide "Manage features" (https://docs.stripe.com/billing/entitlements).
+Lengths are in characters. Whoever breaks a rule gets `StripeRefused` with the name of Stripe's parameter.
 """
 
 from __future__ import annotations

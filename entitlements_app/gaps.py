@@ -1,7 +1,7 @@
 """Who has a live subscription to a product and lacks a feature that is attached to it: what Stripe owes its customers.
 
 Stripe gives a feature that is attached later to the subscriptions that there are with their next period, and at times
-not even then (CONTRACT §5). Nothing tells of it. This is a report: no gate ever answers by it.
+not even then. Nothing tells of it. This is a report: no gate ever answers by it.
 """
 
 from __future__ import annotations

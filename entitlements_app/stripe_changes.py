@@ -1,4 +1,6 @@
-"""Change something in Stripe once, however often that has to be tried (CONTRACT §10).
+"""Change something in Stripe once, however often that has to be tried.
+
+What Stripe promises of idempotency keys: https://docs.stripe.com/api/idempotent_requests
 
 # Note [Once]
 A change whose answer was lost may have happened or not. Sent again with the same idempotency key it happens at most

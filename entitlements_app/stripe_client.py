@@ -95,7 +95,7 @@ def post(path: str, params: dict[str, Any], allowance: Allowance, *, idempotency
     """Make one call that changes something, at most once for each idempotency key. Raises what `get` raises.
 
     With `KeyReused` the key stood for another call. An answer may be `replayed`: of the first call with the key, of up
-    to 24 hours ago. A failure with HTTP 5xx is replayed as well (CONTRACT §10).
+    to 24 hours ago. A failure with HTTP 5xx is replayed as well.
     """
     return _call("post", path, params | {"idempotency_key": idempotency_key}, allowance)
 

@@ -23,9 +23,9 @@ __all__ = ["LIVE", "PAGE_SIZE", "Batch", "allowance", "iter_subscriptions", "lis
 
 # Note [Live]
 # Stripe grants while a subscription is `trialing` or `active`, and most likely while it is `past_due`: its guide takes
-# access away when dunning ends in a cancellation, not with the first failed charge (CONTRACT §4.1). A `paused` one
-# keeps what it had, but nothing says that it gains what is attached later, and nobody pays for it; of `unpaid` nothing
-# is known. Neither is owed a feature.
+# access away when dunning ends in a cancellation, not with the first failed charge. A `paused` one keeps what it had,
+# but nothing says that it gains what is attached later, and nobody pays for it; of `unpaid` nothing is known. Neither
+# is owed a feature.
 LIVE = frozenset({"trialing", "active", "past_due"})
 
 PATH = "/v1/subscriptions"

@@ -65,7 +65,7 @@ class ConfirmingAdmin(CatalogueAdmin):
 
 
 def when_it_counts() -> str:
-    """Said of each change that subscriptions are slow to follow (CONTRACT §5)."""
+    """Said of each change: subscriptions are slow to follow."""
     return _(
         "Nobody gains or loses anything here and now. New subscriptions follow at once; those that exist follow when "
         "their next billing period begins, and Stripe may take longer."
