@@ -149,8 +149,8 @@ def _no_customer(told: Explanation) -> str:
 def _other_mode(told: Explanation) -> str:
     return _("all customers linked are in %(theirs)s (%(customers)s), and this site is in %(ours)s.") % {
         "customers": _list_customers(row for row in told.customers if not row.account),
-        "theirs": _mode(not told.livemode),
-        "ours": _mode(told.livemode),
+        "theirs": describe_mode(not told.livemode),
+        "ours": describe_mode(told.livemode),
     }
 
 
@@ -173,7 +173,7 @@ def _deleted(told: Explanation) -> str:
 def _unknown_to_stripe(told: Explanation) -> str:
     return _("Stripe says that it does not know %(customers)s in %(mode)s.") % {
         "customers": _list_customers(told.live_customers),
-        "mode": _mode(told.livemode),
+        "mode": describe_mode(told.livemode),
     }
 
 
@@ -252,7 +252,7 @@ def _customer_line(row: AboutCustomer) -> str:
     return line % {
         "customer": row.stripe_id,
         "account": row.account,
-        "mode": _mode(row.livemode),
+        "mode": describe_mode(row.livemode),
         "deleted": format_moment(row.deleted_at) if row.deleted_at else "",
         "missing": format_moment(row.missing_since) if row.missing_since else "",
         "fetched": format_moment(row.fetched_at) if row.fetched_at else "",
@@ -367,7 +367,7 @@ def _cache_lines(told: Explanation) -> Iterator[str]:
 def _as_of_line(told: Explanation) -> str:
     return _("%(at)s, in %(mode)s; times are of %(zone)s") % {
         "at": format_moment(told.as_of),
-        "mode": _mode(told.livemode),
+        "mode": describe_mode(told.livemode),
         "zone": timezone.get_current_timezone_name(),
     }
 
@@ -380,7 +380,7 @@ def format_moment(moment: datetime) -> str:
     return format_date(timezone.localtime(moment) if timezone.is_aware(moment) else moment, "j M Y, H:i")
 
 
-def _mode(livemode: bool) -> str:
+def describe_mode(livemode: bool) -> str:
     return _("live mode") if livemode else _("test mode")
 
 

@@ -20,10 +20,10 @@ from entitlements_app.admin.listing import AT_ONCE, Button
 from entitlements_app.models import Feature
 from entitlements_app.transactions import primary
 
-from .attaching import AttachingAdmin, get_attached, name_of
+from .attaching import AttachingAdmin, get_attached
 from .attempts import KEY, Trouble, attempt, get_key
 from .confirmation import is_confirmed
-from .pages import entitled, listed, why_not
+from .pages import entitled, listed, name_of, why_not
 
 ARCHIVE = "archive_feature"
 ARCHIVE_SECONDS = 10.0  # then no other one is begun: a web server waits for about 30, and each may take 20
@@ -103,7 +103,7 @@ class ArchivingAdmin(AttachingAdmin):
                 "link": links.to(feature, feature.lookup_key),
                 "name": feature.name,
                 "entitled": entitled(feature, links),
-                "products": listed([links.to(each, name_of(each)) for each in _products(feature)]),
+                "products": listed((each.product for each in feature.product_features.all()), links),
                 "left_out": left_out[feature.pk],
             }
             for feature in features
@@ -159,14 +159,8 @@ def _why_left_out(feature: Feature) -> str:
     return _("Archived already: it is left out.") if not feature.active else why_not(feature)
 
 
-def _products(feature: Feature) -> list[Any]:
-    return sorted((each.product for each in feature.product_features.all()), key=lambda product: product.name)
-
-
 def _keys(features: Sequence[Feature]) -> str:
-    keys = ", ".join(f"“{feature.lookup_key}”" for feature in features[:_NAMED])
-    left = len(features) - _NAMED
-    return keys if left <= 0 else f"{keys} {ngettext('and %d more', 'and %d more', left) % left}"
+    return _first([f"“{feature.lookup_key}”" for feature in features])
 
 
 def _what_stays(feature: Feature) -> str:
@@ -175,6 +169,9 @@ def _what_stays(feature: Feature) -> str:
     if not names:
         return _("No product has it, so no new subscription grants it. Who is entitled to it stays so.")
     text = _("Products that have it keep granting it, until it is detached from them: %(products)s.")
-    more = len(names) - _NAMED
-    shown = ", ".join(names[:_NAMED])
-    return text % {"products": shown if more <= 0 else f"{shown} {ngettext('and %d more', 'and %d more', more) % more}"}
+    return text % {"products": _first(names)}
+
+
+def _first(names: Sequence[str]) -> str:
+    shown, left = ", ".join(names[:_NAMED]), len(names) - _NAMED
+    return shown if left <= 0 else f"{shown} {ngettext('and %d more', 'and %d more', left) % left}"

@@ -17,7 +17,7 @@ from entitlements_app.transactions import own, primary
 
 from .attempts import KEY, Trouble, attempt, get_key
 from .confirmation import ConfirmingAdmin, is_confirmed, when_it_counts
-from .pages import entitled, is_popup, listed, named_by, why_not
+from .pages import entitled, is_popup, listed, name_of, named_by, why_not
 
 ATTACH, DETACH = "add_productfeature", "delete_productfeature"
 LISTED_AT_MOST = 200
@@ -147,12 +147,11 @@ class AttachingAdmin(ConfirmingAdmin):
     def _facts(self, request: HttpRequest, pair: Pair) -> list[tuple[str, str]]:
         links = Links(self.admin_site, request)
         products = [each.product for each in get_attached(pair.feature)]
-        linked = [links.to(product, name_of(product)) for product in products]
         return [
             (_("Feature"), links.to(pair.feature, pair.feature.name or pair.feature.lookup_key)),
             (_("Product"), links.to(pair.product, name_of(pair.product))),
             (_("Customers entitled now"), entitled(pair.feature, links)),
-            (_("Products that have it now"), listed(linked) if linked else _("none")),
+            (_("Products that have it now"), listed(products, links) if products else _("none")),
         ]
 
     # What the page of a row shows
@@ -209,11 +208,6 @@ def get_attached(row: Feature | Product) -> list[ProductFeature]:
     if isinstance(row, Feature):
         return list(rows.filter(feature=row).order_by("product__name", "pk"))
     return list(rows.filter(product=row).order_by("feature__lookup_key", "pk"))
-
-
-def name_of(row: Feature | Product) -> str:
-    """As lists of the others name it."""
-    return row.lookup_key if isinstance(row, Feature) else row.name or row.stripe_id
 
 
 def _choice(row: Feature | Product) -> str:

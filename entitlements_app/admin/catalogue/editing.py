@@ -31,16 +31,13 @@ from .pages import entitled, is_popup, why_not
 
 class EditingAdmin(ArchivingAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return self._is_permitted(request, "add_feature") and not why_not()
+        return self.is_permitted(request, "add_feature") and not why_not()
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Of a row: also whether it can be edited."""
-        if not self._is_permitted(request, "change_feature"):
+        if not self.is_permitted(request, "change_feature"):
             return False
         return not (_why_not_edited(obj) if isinstance(obj, Feature) else why_not())
-
-    def _is_permitted(self, request: HttpRequest, codename: str) -> bool:
-        return request.user.has_perm(f"{self.opts.app_label}.{codename}")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[Any, ...]:
         return ("lookup_key", *_facts(Links(self.admin_site, request)))
@@ -102,7 +99,7 @@ class EditingAdmin(ArchivingAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         self.get_to_field(request)
-        if not self._is_permitted(request, "change_feature") or why_not():
+        if not self.is_permitted(request, "change_feature") or why_not():
             return super().change_view(request, object_id, form_url, extra_context)
         try:
             feature: Feature = self.row(unquote(object_id))

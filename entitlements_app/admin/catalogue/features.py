@@ -38,7 +38,6 @@ class FeatureAdmin(EditingAdmin):
 def _products(links: Links) -> Any:
     @admin.display(description=gettext_lazy("products"))
     def products(feature: Feature) -> str:
-        rows = [attached.product for attached in feature.product_features.all()]
-        return listed([links.to(row, row.name or row.stripe_id) for row in sorted(rows, key=lambda row: row.name)])
+        return listed((attached.product for attached in feature.product_features.all()), links)
 
     return products

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from django.contrib import admin
@@ -20,6 +20,7 @@ from entitlements_app import conf
 from entitlements_app.admin.links import Links
 from entitlements_app.admin.listing import Choice, ListAdmin, ModeFilter, Reach
 from entitlements_app.admin.words import NOTHING, active_tag, get_number, get_span
+from entitlements_app.explanation_text import describe_mode
 from entitlements_app.models import ActiveEntitlement, Feature, FeatureCount, Product
 
 _M = TypeVar("_M", bound=Feature | Product)
@@ -51,7 +52,11 @@ class CatalogueAdmin(ListAdmin):
 
     def edits_any(self, request: HttpRequest) -> bool:
         """Whether who asks may change anything, if it can be changed."""
-        return any(request.user.has_perm(f"{self.opts.app_label}.{codename}") for codename in self.edits)
+        return any(self.is_permitted(request, codename) for codename in self.edits)
+
+    def is_permitted(self, request: HttpRequest, codename: str) -> bool:
+        """As `may`, also for who may not see the rows: Django asks so for making and editing."""
+        return request.user.has_perm(f"{self.opts.app_label}.{codename}")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         context = {"why_not": why_not() if self.edits_any(request) else "", **(extra_context or {})}
@@ -99,12 +104,8 @@ def why_not(row: Feature | Product | None = None) -> str:
         return _("It is of the account %(account)s, and cannot be changed from here.") % {"account": row.account}
     if row is not None and row.livemode is not livemode:
         text = _("It is of %(its)s, and ENTITLEMENTS_STRIPE_API_KEY of %(ours)s: it cannot be changed from here.")
-        return text % {"its": mode_words(row.livemode), "ours": mode_words(livemode)}
+        return text % {"its": describe_mode(row.livemode), "ours": describe_mode(livemode)}
     return ""
-
-
-def mode_words(livemode: bool) -> str:
-    return _("live mode") if livemode else _("test mode")
 
 
 def named_by(rows: QuerySet[_M], key: str | None) -> _M | None:
@@ -128,10 +129,16 @@ def _counted(count: FeatureCount) -> str:
     }
 
 
-def listed(rows: Sequence[str]) -> str:
-    """The first few, in a line."""
-    if not rows:
+def name_of(row: Feature | Product) -> str:
+    """As lists of the others name it."""
+    return row.lookup_key if isinstance(row, Feature) else row.name or row.stripe_id
+
+
+def listed(rows: Iterable[Feature | Product], links: Links) -> str:
+    """The first few of them by name, in a line."""
+    named = sorted(rows, key=name_of)
+    if not named:
         return NOTHING
-    first = format_html_join(", ", "{}", [[row] for row in rows[:_LISTED]])
-    left = len(rows) - _LISTED
+    first = format_html_join(", ", "{}", [[links.to(row, name_of(row))] for row in named[:_LISTED]])
+    left = len(named) - _LISTED
     return first if left <= 0 else format_html("{} {}", first, ngettext("and %d more", "and %d more", left) % left)

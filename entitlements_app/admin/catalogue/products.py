@@ -36,7 +36,6 @@ class ProductAdmin(AttachingAdmin):
 def _features(links: Links) -> Any:
     @admin.display(description=gettext_lazy("features"))
     def features(product: Product) -> str:
-        rows = [attached.feature for attached in product.product_features.all()]
-        return listed([links.to(row, row.lookup_key) for row in sorted(rows, key=lambda row: row.lookup_key)])
+        return listed((attached.feature for attached in product.product_features.all()), links)
 
     return features
