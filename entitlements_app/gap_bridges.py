@@ -105,7 +105,7 @@ def _overrides(subscriber_ids: set[Any]) -> tuple[dict[tuple[Any, str], datetime
 # Those that nobody is owed any more
 
 
-def find_gone(scan: Scan, owing: Owing, calls: Allowance, *, began: datetime) -> int:
+def find_gone(scan: Scan, owing: Owing, allowance: Allowance, *, began: datetime) -> int:
     """Mark, in the scan's store, the bridges that no live subscription of their subscriber asks for. Returns how many.
 
     Only after a scan of all subscriptions. Stripe is asked about each of these subscribers' customers by itself: a list
@@ -124,7 +124,7 @@ def find_gone(scan: Scan, owing: Owing, calls: Allowance, *, began: datetime) ->
                 continue
             # What no product has, nobody is owed, so Stripe is not asked.
             if {row.lookup_key, ANY} & attached and row.subscriber_id not in owed:
-                owed[row.subscriber_id] = _owed_to(row.subscriber_id, owing, calls)
+                owed[row.subscriber_id] = _owed_to(row.subscriber_id, owing, allowance)
             if not {row.lookup_key, ANY} & owed.get(row.subscriber_id, set()):
                 scan.store.mark_gone(row.pk)
                 found += 1
@@ -135,13 +135,13 @@ def _made_before(moment: datetime) -> EntitlementOverrideQuerySet:
     return bridges.standing(livemode=conf.livemode()).filter(created_at__lt=moment)
 
 
-def _owed_to(subscriber_id: Any, owing: Owing, calls: Allowance) -> set[str]:
+def _owed_to(subscriber_id: Any, owing: Owing, allowance: Allowance) -> set[str]:
     """The keys that live subscriptions of the subscriber's customers ask for."""
     keys: set[str] = set()
     customers = own(Customer).filter(subscriber_id=subscriber_id)
     for stripe_id in customers.filter(deleted_at=None).values_list("stripe_id", flat=True):
         with suppress(NoSuchObject):
-            for batch in subscription_reads.iter_subscriptions(calls, customer=stripe_id):
+            for batch in subscription_reads.iter_subscriptions(allowance, customer=stripe_id):
                 keys |= {key for row in batch.subscriptions if row.status in LIVE for key in owed_keys(row, owing)}
     return keys
 

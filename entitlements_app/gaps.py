@@ -29,6 +29,7 @@ from .subscription_reads import LIVE, Batch
 from .transactions import own, primary
 from .windows import SETTLE
 
+# Of whom our copy may be behind, for a count; `_is_doubted` says it of a row.
 DOUBTED = Q(fetched_at=None) | Q(hinted_at__isnull=False) | Q(missing_since__isnull=False)
 NAMED = 10  # products that are named of those whose features are not known
 
@@ -108,7 +109,7 @@ def read_owing() -> Owing:
 def find(
     scan: Scan,
     owing: Owing,
-    calls: Allowance,
+    allowance: Allowance,
     report: FetchReport,
     *,
     confirm: bool = False,
@@ -121,7 +122,7 @@ def find(
     queries. Raises `StripeUnavailable` or `StripeRefused`: then the scan is not finished. Not in an atomic block.
     """
     transactions.refuse_open_transaction("Looking for gaps")
-    for batch in _batches(scan.scope, calls):
+    for batch in _batches(scan.scope, allowance):
         if report.on_wait is not None:
             report.on_wait()
         _Page(scan, owing, report, confirm=confirm).judge(batch)
@@ -129,13 +130,13 @@ def find(
     scan.is_finished = True
 
 
-def _batches(scope: Scope, calls: Allowance) -> Iterator[Batch]:
+def _batches(scope: Scope, allowance: Allowance) -> Iterator[Batch]:
     try:
         if not scope.product:
-            yield from subscription_reads.iter_subscriptions(calls, customer=scope.customer)
+            yield from subscription_reads.iter_subscriptions(allowance, customer=scope.customer)
             return
-        for price in subscription_reads.list_prices(scope.product, calls):
-            yield from subscription_reads.iter_subscriptions(calls, customer=scope.customer, price=price)
+        for price in subscription_reads.list_prices(scope.product, allowance):
+            yield from subscription_reads.iter_subscriptions(allowance, customer=scope.customer, price=price)
     except NoSuchObject:
         named = " or ".join(filter(None, scope))
         mode = "live" if conf.livemode() else "test"

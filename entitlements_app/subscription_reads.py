@@ -19,7 +19,7 @@ from .stripe_client import NoSuchObject, UnusableAnswer
 from .stripe_objects import Page, Subscription
 from .stripe_reads import PAGE_SIZE, CursorGone, iter_pages, read_all
 
-__all__ = ["LIVE", "PAGE_SIZE", "Batch", "allowance", "iter_subscriptions", "list_prices"]
+__all__ = ["LIVE", "PAGE_SIZE", "Batch", "iter_subscriptions", "list_prices", "new_allowance"]
 
 # Note [Live]
 # Stripe grants while a subscription is `trialing` or `active`, and most likely while it is `past_due`: its guide takes
@@ -46,12 +46,12 @@ class Batch:
     asked_at: int
 
 
-def allowance() -> Allowance:
+def new_allowance() -> Allowance:
     """Calls for as long as it takes. A key that may not read subscriptions may well read entitlements."""
     return SideAllowance(seconds=float("inf"), forbidden=FORBIDDEN)
 
 
-def iter_subscriptions(calls: Allowance, *, customer: str = "", price: str = "") -> Iterator[Batch]:
+def iter_subscriptions(allowance: Allowance, *, customer: str = "", price: str = "") -> Iterator[Batch]:
     """All that are not canceled, newest first, or those of a customer or with a price. However many these are.
 
     Asked for without a status: in a list for each, a subscription that changes from one to another in the meantime
@@ -62,8 +62,8 @@ def iter_subscriptions(calls: Allowance, *, customer: str = "", price: str = "")
     cursor, troubles = "", 0
     while True:
         try:
-            for page, asked_at in _pages(params, calls, after=cursor):
-                yield Batch(tuple(_whole(row, calls) for row in page.rows), asked_at)
+            for page, asked_at in _pages(params, allowance, after=cursor):
+                yield Batch(tuple(_whole(row, allowance) for row in page.rows), asked_at)
                 cursor, troubles = page.last_id, 0
         except Exhausted:
             raise
@@ -78,27 +78,27 @@ def iter_subscriptions(calls: Allowance, *, customer: str = "", price: str = "")
         return
 
 
-def list_prices(product: str, calls: Allowance) -> Sequence[str]:
+def list_prices(product: str, allowance: Allowance) -> Sequence[str]:
     """The ids of a product's prices, archived ones too: subscriptions keep theirs. Raises what a call raises."""
     read = _reader(stripe_objects.parse_price)
-    return read_all("/v1/prices", {"product": product}, calls, read).rows
+    return read_all("/v1/prices", {"product": product}, allowance, read).rows
 
 
-def _pages(params: dict[str, Any], calls: Allowance, *, after: str) -> Iterator[tuple[Page[Subscription], int]]:
+def _pages(params: dict[str, Any], allowance: Allowance, *, after: str) -> Iterator[tuple[Page[Subscription], int]]:
     read = _reader(partial(stripe_objects.parse_subscription, livemode=conf.livemode()))
     asked = time.time()
-    for page, answer in iter_pages(PATH, params, calls, read, most=None, after=after):
+    for page, answer in iter_pages(PATH, params, allowance, read, most=None, after=after):
         yield page, windows.stripe_now(answer.date, asked=asked)
         asked = time.time()
 
 
-def _whole(subscription: Subscription, calls: Allowance) -> Subscription:
+def _whole(subscription: Subscription, allowance: Allowance) -> Subscription:
     """With all its products: of a long list of items Stripe shows the first ones only."""
     if subscription.complete or subscription.status not in LIVE:
         return subscription
     read = _reader(stripe_objects.parse_item)
     try:
-        items = read_all("/v1/subscription_items", {"subscription": subscription.id}, calls, read)
+        items = read_all("/v1/subscription_items", {"subscription": subscription.id}, allowance, read)
     except NoSuchObject:  # it went away meanwhile
         return replace(subscription, status="canceled")
     return replace(subscription, products=frozenset(items.rows), complete=True)

@@ -45,11 +45,11 @@ class GapBridging:
         self._written = dict.fromkeys(Bridging, 0)
         self._ended = 0
 
-    def run(self, owing: Owing, calls: Allowance, *, began: datetime) -> int:
+    def run(self, owing: Owing, allowance: Allowance, *, began: datetime) -> int:
         """Returns the command's exit code. Raises `CommandError` if Stripe cannot be asked: then nothing is written."""
         if self._scan.is_whole:
             try:
-                self._gone = gap_bridges.find_gone(self._scan, owing, calls, began=began)
+                self._gone = gap_bridges.find_gone(self._scan, owing, allowance, began=began)
             except (StripeUnavailable, StripeRefused) as error:
                 raise CommandError(f"{error} No override was written.") from error
         self._tell_plan()

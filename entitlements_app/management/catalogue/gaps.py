@@ -102,7 +102,7 @@ class _Run:
     ) -> None:
         self._command, self._options, self._report, self._until = command, options, report, until
         self._began = timezone.now()
-        self._calls = subscription_reads.allowance()
+        self._allowance = subscription_reads.new_allowance()
         self._scan = Scan(store, Scope(options["customer"].strip(), options["product"].strip()))
 
     def run(self) -> int:
@@ -116,7 +116,7 @@ class _Run:
         code, bridged = DIFFERS if found else 0, None
         if self._until is not None:
             bridging = GapBridging(self._scan, self._until, names, self._command, self._options, report=self._report)
-            code = bridging.run(owing, self._calls, began=self._began)
+            code = bridging.run(owing, self._allowance, began=self._began)
             bridged = bridging.as_data()
         elif found:
             self._say("\n".join(what_can_be_done()))
@@ -143,7 +143,7 @@ class _Run:
                 gaps.find(
                     self._scan,
                     owing,
-                    self._calls,
+                    self._allowance,
                     self._report,
                     confirm=self._options["confirm"],
                     on_batch=progress.step,
