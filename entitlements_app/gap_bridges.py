@@ -32,10 +32,6 @@ class Planned:
     until_now: datetime | None
     denied: bool
 
-    @property
-    def bridging(self) -> Bridging:
-        return Bridging.MADE if self.until_now is None else Bridging.MOVED
-
 
 @dataclass
 class Outlook:
