@@ -87,7 +87,7 @@ def create_feature(
     except StripeRefused:
         with contextlib.suppress(StripeUnavailable):
             if (other := catalog_reads.find_feature(lookup_key, allowance)) is not None:
-                raise _taken(save_feature(other, get_version(Feature, other.id), allowance)) from None
+                raise _taken(save_feature(other, 0, allowance)) from None
         raise
     row = _save(made, allowance)
     logger.info("Created the feature %s.", row)
@@ -235,9 +235,12 @@ def _says(details: FeatureDetails, params: Mapping[str, Any]) -> bool:
 
 
 def _save(made: Answer | CatalogFeature, allowance: Allowance, *, seen: int = 0) -> Feature:
-    """Write what was made. A replayed answer tells how it was then, not how it is."""
+    """Write what was made. A replayed answer tells how it was then, not how it is.
+
+    `seen`: the row's version before Stripe was asked. A row that has another one is asked for anew.
+    """
     if isinstance(made, CatalogFeature):
-        return save_feature(made, get_version(Feature, made.id), allowance)
+        return save_feature(made, seen, allowance)
     told = stripe_reads.readable(partial(stripe_objects.parse_feature, livemode=conf.livemode()), made)
     if made.replayed:
         seen = get_version(Feature, told.id)
