@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from datetime import datetime, timedelta
 from io import StringIO
@@ -112,6 +114,18 @@ def test_it_asks(debtor: Debtor, owed: Payer) -> None:
     assert standing() == []
     assert "Write this, in test mode? [y/N]" in report("--bridge", "until=30d", stdin=Terminal("y\n"))
     assert standing() == ["audit", "reports"]
+
+
+def test_an_interrupt_at_the_question_is_heard_at_once(debtor: Debtor, owed: Payer) -> None:
+    class Pressed(Terminal):
+        def readline(self, *args: Any) -> str:
+            os.kill(os.getpid(), signal.SIGINT)
+            raise AssertionError("It went on waiting for an answer.")
+
+    with pytest.raises(CommandError, match="Interrupted") as told:
+        report("--bridge", "until=30d", stdin=Pressed())
+    assert told.value.returncode == 130
+    assert standing() == []
 
 
 def test_twice_does_nothing_more_and_another_end_moves_it(debtor: Debtor, owed: Payer) -> None:

@@ -42,8 +42,24 @@ def between_steps() -> Iterator[Callable[[], None]]:
         if is_asked.is_set():
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, remember)
-    try:
+    with _handled_by(remember):
         yield look
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Ctrl-C is raised when it is pressed, also between steps: while somebody is asked, nothing is half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _handled_by(signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
     finally:
         signal.signal(signal.SIGINT, before)

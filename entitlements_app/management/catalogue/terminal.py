@@ -7,6 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from entitlements_app.management.interrupts import at_once
+
 DIFFERS = 2  # what a process exits with
 
 
@@ -41,7 +43,8 @@ def says_yes(question: str, command: BaseCommand, stdin: Any, *, otherwise: str)
     command.stdout.flush()
     answer = ""
     try:
-        answer = stdin.readline()
+        with at_once():
+            answer = stdin.readline()
     finally:
         if not answer:  # Ctrl-D or Ctrl-C: the terminal stands behind the question
             command.stdout.write("")
