@@ -283,6 +283,17 @@ def test_a_feature_that_the_file_lacks_is_archived_only_if_asked(seller: StripeS
     assert not feature(seller, "old", archived=True)["active"]
 
 
+def test_a_key_that_is_the_id_of_another_feature_does_not_stand_for_it(
+    seller: StripeSimulator, shop_file: Path
+) -> None:
+    old = seller.create_feature("old")["id"]
+    seller.create_feature(old, name="Decoy")
+    shop_file.write_text(f'{SHOP}\n[features.{old}]\nname = "Decoy"\n')
+    assert run("apply", str(shop_file), "--archive", "--yes")[0] == SAME
+    assert not feature(seller, "old", archived=True)["active"]
+    assert feature(seller, old)["active"]
+
+
 def test_a_key_of_an_archived_feature_only_is_explained_and_can_be_made_anew(
     seller: StripeSimulator, shop_file: Path
 ) -> None:

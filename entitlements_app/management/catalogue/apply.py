@@ -8,11 +8,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from entitlements_app import catalog
+from entitlements_app import catalog, catalog_copy
 from entitlements_app.catalog_file import CatalogFile
 from entitlements_app.catalog_plan import Archive, Attach, ChangeFeature, CreateFeature, Detach, Plan, Step
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.management.interrupts import INTERRUPTED, between_steps
+from entitlements_app.models import Feature
 
 from . import plan_text, reading, showing
 from .showing import add_decisions, make
@@ -104,13 +105,21 @@ def _do(step: Step, created: dict[str, str]) -> None:
             metadata = dict.fromkeys(details.metadata, "") | dict(step.metadata)
             changed = {key: value for key, value in metadata.items() if details.metadata.get(key) != value}
             name = None if step.name == details.name else step.name
-            catalog.update_feature(step.feature.id, name=name, metadata=changed)
+            catalog.update_feature(_row(step.feature.id), name=name, metadata=changed)
         case Attach():
-            catalog.attach_feature(step.product.id, step.feature_id or created[step.lookup_key])
+            catalog.attach_feature(step.product.id, _row(step.feature_id or created[step.lookup_key]))
         case Detach():
-            catalog.detach_feature(step.product.id, step.feature.id)
+            catalog.detach_feature(step.product.id, _row(step.feature.id))
         case Archive():
-            catalog.archive_feature(step.feature.id)
+            catalog.archive_feature(_row(step.feature.id))
+
+
+def _row(feature_id: str) -> Feature:
+    """What the plan is about, known here or not: as a text, its ID would also mean who has it as lookup key."""
+    row = catalog_copy.get_by_id(feature_id) or catalog_copy.retrieve_feature(feature_id, reading.new_allowance())
+    if row is None:
+        raise StripeRefused(f"Stripe does not know the feature {feature_id} any more.")
+    return row
 
 
 def _unfinished(plan: Plan, done: int, problem: str) -> str:
