@@ -18,7 +18,7 @@ from django.template import engines
 from entitlements_app.asked_keys.comparison import Comparison, compare
 from entitlements_app.asked_keys.declarations import read_declarations
 from entitlements_app.asked_keys.django_templates import read_django_template
-from entitlements_app.asked_keys.findings import Place
+from entitlements_app.asked_keys.findings import Found, Place
 from entitlements_app.management.commands.entitlements_catalog import Command
 from entitlements_app.models import EntitlementOverride, Feature
 from tests.rows import make_subscriber
@@ -431,6 +431,25 @@ def test_a_urlconf_that_cannot_be_imported_is_a_plain_error(
 def test_words_of_a_template(source: str, keys: set[str | None]) -> None:
     found = read_django_template("page.html", source)
     assert {asked.key for asked in found.asked} | {None for _ in found.undecided} == keys
+
+
+@pytest.mark.skipif(not HAS_JINJA, reason="needs the extra jinja")
+def test_a_jinja_template_is_read_and_not_run() -> None:
+    from jinja2 import Environment
+
+    from entitlements_app.asked_keys.jinja_templates import read_jinja_template
+
+    def read(expression: str) -> Found:
+        return read_jinja_template("page.html", f"{{{{ request.entitlements[{expression}] }}}}", site)
+
+    site, ran = Environment(autoescape=True), []
+    site.filters["from_database"] = ran.append
+    site.tests["in_database"] = ran.append
+    for expression in ("'a'|from_database", "'a' is in_database", "['a'|from_database]", "'a' * 10 ** 10"):
+        found = read(expression)
+        assert (len(found.undecided), found.asked, ran) == (1, set(), [])
+    assert {asked.key for asked in read("'a' ~ 'b'").asked} == {"ab"}
+    assert [each.file for each in read("(" * 3000 + "1" + ")" * 3000).unread] == ["page.html"]
 
 
 def write(folder: Path, files: dict[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from .findings import OF_REQUEST, PERMISSION_PREFIX, PUBLIC, Asked, Found, Place, Undecided, Unread
@@ -9,15 +11,17 @@ from .findings import OF_REQUEST, PERMISSION_PREFIX, PUBLIC, Asked, Found, Place
 _FUNCTIONS = ("has_entitlement", "ahas_entitlement")
 _READERS = ("get_entitlements", "aget_entitlements")
 _PERMISSION_METHODS = ("has_perm", "has_perms")
+_RUN = (nodes.Filter, nodes.Test, nodes.Mul, nodes.Pow)  # the last two may take all memory
 
 
 def read_jinja_template(file: str, source: str, environment: Environment) -> Found:
     """What one template asks for. One that the site's environment cannot parse is told of."""
     try:
-        tree = environment.parse(source)
+        return _Reader(file, environment.parse(source)).read()
     except TemplateSyntaxError as error:
         return Found(unread={Unread(file, error.lineno, str(error.message))})
-    return _Reader(file, tree).read()
+    except RecursionError as error:
+        return Found(unread={Unread(file, 0, str(error))})
 
 
 class _Reader:
@@ -78,10 +82,7 @@ class _Reader:
         """With a prefix, texts without it are of no interest, and neither is what is no constant."""
         place = Place(self._file, node.lineno, gate)
         for key in keys:
-            try:
-                constant = key.as_const()
-            except nodes.Impossible:
-                constant = None
+            constant = _constant(key)
             texts = constant if isinstance(constant, tuple | list) else [constant]
             if all(isinstance(text, str) for text in texts):
                 found = [text.removeprefix(prefix) for text in texts if text.startswith(prefix)]
@@ -107,6 +108,16 @@ def _assignments(tree: nodes.Template) -> list[tuple[nodes.Node, nodes.Node]]:
     for block in tree.find_all(nodes.With):
         pairs += zip(block.targets, block.values, strict=False)
     return pairs
+
+
+def _constant(node: nodes.Expr) -> Any:
+    """What an expression always is; `None` if it depends. Jinja would run filters of the site to find out."""
+    if isinstance(node, _RUN) or any(node.find_all(_RUN)):
+        return None
+    try:
+        return node.as_const()
+    except nodes.Impossible:
+        return None
 
 
 def _is_named(node: nodes.Node, name: str) -> bool:
