@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Model
 from django.utils import timezone
 
-from . import bridges, conf, overrides, subscription_reads
+from . import bridges, conf, overrides, stripe_reads, subscription_reads
 from .budget import Allowance
 from .gap_store import BATCH, Gap, GapStore
 from .gaps import ANY, Owing, Scan, owed_keys
@@ -132,14 +132,30 @@ def _made_before(moment: datetime) -> EntitlementOverrideQuerySet:
 
 
 def _owed_to(subscriber_id: Any, owing: Owing, allowance: Allowance) -> set[str]:
-    """The keys that live subscriptions of the subscriber's customers ask for."""
+    """The keys that live subscriptions of the subscriber's customers ask for.
+
+    `ANY` if Stripe does not know one of these: that is no cancellation, and perhaps the API key is another account's.
+    """
     keys: set[str] = set()
     customers = own(Customer).filter(subscriber_id=subscriber_id)
     for stripe_id in customers.filter(deleted_at=None).values_list("stripe_id", flat=True):
         with suppress(NoSuchObject):
+            read = 0
             for batch in subscription_reads.iter_subscriptions(allowance, customer=stripe_id):
                 keys |= {key for row in batch.subscriptions if row.status in LIVE for key in owed_keys(row, owing)}
+                read += len(batch.subscriptions)
+            if read:
+                continue
+        keys |= set() if _is_known(stripe_id, allowance) else {ANY}
     return keys
+
+
+def _is_known(stripe_id: str, allowance: Allowance) -> bool:
+    try:
+        stripe_reads.retrieve_customer(stripe_id, allowance)
+    except NoSuchObject:
+        return False
+    return True
 
 
 def read_gone(store: GapStore) -> Iterator[EntitlementOverride]:

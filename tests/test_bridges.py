@@ -26,7 +26,7 @@ from entitlements_app.explanation_text import get_paragraphs
 from entitlements_app.linking import link
 from entitlements_app.models import Customer, EntitlementOverride, Feature
 from entitlements_app.overrides import Bridging, bridge, clear, deny, grant
-from entitlements_app.testing import webhook_client
+from entitlements_app.testing import StripeSimulator, webhook_client
 from tests.delivery import deliver, summary
 from tests.owed import Debtor, Payer, report
 from tests.rows import effective, make_subscriber, refused
@@ -222,6 +222,14 @@ def test_in_doubt_a_bridge_stays(debtor: Debtor, owed: Payer) -> None:
     debtor.shop.deliver()
     report("--bridge", "until=30d", "--yes")
     assert standing() == ["reports"], "audit came with the new plan"
+
+
+def test_a_customer_that_stripe_does_not_know_has_not_cancelled(debtor: Debtor, owed: Payer, settings: Any) -> None:
+    report("--bridge", "until=30d", "--yes")
+    with StripeSimulator() as other:  # as with the API key of another account
+        settings.ENTITLEMENTS_STRIPE_API_BASE = other.url
+        report("--bridge", "until=30d", "--yes")
+    assert has_entitlement(owed.subscriber, "audit")
 
 
 def test_stripe_that_fails_ends_no_bridge(debtor: Debtor, owed: Payer) -> None:
