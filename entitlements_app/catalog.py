@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -89,7 +89,8 @@ def create_feature(
             if (other := catalog_reads.find_feature(lookup_key, allowance)) is not None:
                 raise _taken(save_feature(other, 0, allowance)) from None
         raise
-    row = _save(made, allowance)
+    with _done(idempotency_key):
+        row = _save(made, allowance)
     logger.info("Created the feature %s.", row)
     return row
 
@@ -153,12 +154,13 @@ def attach_feature(
     except StripeRefused:
         _tell_if_archived(row, "be attached", allowance)
         raise
-    if isinstance(made, Answer) and not made.replayed:
-        parse = partial(stripe_objects.parse_attachment, livemode=row.livemode)
-        attachment = stripe_reads.readable(parse, made)
-        catalog_copy.save_attachments(told, lambda held: (*_without(row, held), attachment), seen, allowance)
-    else:
-        catalog_copy.list_attachments(told, allowance)
+    with _done(idempotency_key):
+        if isinstance(made, Answer) and not made.replayed:
+            parse = partial(stripe_objects.parse_attachment, livemode=row.livemode)
+            attachment = stripe_reads.readable(parse, made)
+            catalog_copy.save_attachments(told, lambda held: (*_without(row, held), attachment), seen, allowance)
+        else:
+            catalog_copy.list_attachments(told, allowance)
     attached = _attached(told).filter(feature=row).first()
     if attached is None:
         raise StripeRefused(f"The feature {row} was attached to {told.id} by an earlier try, and was detached since.")
@@ -219,9 +221,23 @@ def _update(row: Feature, params: dict[str, Any], allowance: Allowance, idempote
     except StripeRefused:
         _tell_if_archived(row, "be edited", allowance)
         raise
-    changed = _save(made, allowance, seen=row.version)
+    with _done(idempotency_key):
+        changed = _save(made, allowance, seen=row.version)
     logger.info("Changed the feature %s: %s.", changed, ", ".join(params) if changed.active else "archived")
     return changed
+
+
+@contextlib.contextmanager
+def _done(idempotency_key: str | None) -> Iterator[None]:
+    """Around what follows a change that was made: an outage there does not mean that nothing was changed."""
+    try:
+        yield
+    except StripeUnavailable as error:
+        raise StripeUnavailable(
+            f"It was done in Stripe, but our copy could not follow. {error} Try again: it is not done twice.",
+            status=error.status,
+            idempotency_key=idempotency_key or new_idempotency_key(),
+        ) from error
 
 
 def _says(details: FeatureDetails, params: Mapping[str, Any]) -> bool:

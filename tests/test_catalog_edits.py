@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from entitlements_app import budget, catalog, catalog_reads, catalog_writes, stripe_changes
@@ -436,6 +437,24 @@ def test_a_slower_answer_does_not_undo_a_later_change(shop: Catalogue) -> None:
         slow.release()
         crowd.join()
     assert Feature.objects.get(lookup_key="audit").name == "Later"
+
+
+@pytest.mark.parametrize("intent", ["update", "archive", "attach"])
+def test_what_was_done_and_cannot_be_written_here_is_not_said_to_be_undone(shop: Catalogue, intent: str) -> None:
+    paths = {"attach": f"/v1/products/{shop.basic}/features"}
+    with shop.stripe.hold("POST", paths.get(intent, f"{FEATURES}/{shop.audit}")) as slow:
+        crowd = Crowd().start(lambda: intents(shop)[intent]())
+        slow.wait_for_request()
+        Feature.objects.update(version=F("version") + 1)
+        Product.objects.update(version=F("version") + 1)
+        shop.stripe.fail_requests(500, times=9, method="GET")
+        slow.release()
+        with pytest.raises(StripeUnavailable, match="done in Stripe") as raised:
+            crowd.join()
+    shop.stripe.clear_faults()
+    assert raised.value.idempotency_key is not None
+    intents(shop)[intent](idempotency_key=raised.value.idempotency_key)
+    assert is_done(shop, intent)
 
 
 def test_what_was_attached_later_stays_attached(shop: Catalogue) -> None:
