@@ -93,7 +93,7 @@ class Allowance:
         while not self.prepay():
             wait = max(shortest, _free_in())
             if self.seconds_left < wait:
-                raise Exhausted(USED_UP)
+                raise Exhausted(_why_none())
             time.sleep(min(wait, 1))
         self._prepaid = False
 
@@ -170,7 +170,7 @@ class SharedAllowance(Allowance):
             return
         taken, wait = _take_some(wanted)
         if wait > max(self.seconds_left, 1 / conf.stripe_rate()):  # the rate alone makes nobody wait that long
-            raise Exhausted(USED_UP)
+            raise Exhausted(_why_none())
         self._next_look = time.monotonic() + min(wait, 1)
         with self._changed:
             self._free += taken
@@ -259,6 +259,15 @@ def get_use() -> Use:
             polled_to=state.polled_to,
         )
     return Use()
+
+
+def _why_none() -> str:
+    """Why no call comes free in time, for people: a pause, or too many calls."""
+    pause = get_use().pause
+    if pause is None:
+        return USED_UP
+    seconds = max(1, round(pause.total_seconds()))
+    return f"Stripe was out of reach or asked for fewer calls, so it is not asked for another {seconds} s."
 
 
 def _month() -> int:

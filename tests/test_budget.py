@@ -73,6 +73,8 @@ def test_a_pause_holds_everybody(settings: Any) -> None:
     Allowance(seconds=1).take()
     budget.pause()
     assert not Allowance(seconds=0).prepay()
+    with pytest.raises(StripeUnavailable, match=r"out of reach or asked for fewer calls, .* another [3-5] s\."):
+        Allowance(seconds=1).take()
     later = timezone.now() - timedelta(seconds=6)
     AccountState.objects.update(next_call_at=None, paused_at=later)
     assert Allowance(seconds=0).prepay()
