@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.widgets import url_params_from_lookup_dict
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
@@ -116,8 +117,22 @@ class ReadOnlyAdmin(_ModelAdmin):
         return self._post(f"{name}/", name, update_wrapper(view, action))
 
     def _post(self, route: str, name: str, view: Callable[..., HttpResponseBase]) -> URLPattern:
-        guarded = without_atomic_requests(require_POST(self.admin_site.admin_view(view)))
-        return path(route, guarded, name=f"{self.opts.app_label}_{self.opts.model_name}_{name}")
+        guarded = self._signed_in(require_POST(self.admin_site.admin_view(view)))
+        return path(
+            route, without_atomic_requests(guarded), name=f"{self.opts.app_label}_{self.opts.model_name}_{name}"
+        )
+
+    def _signed_in(self, view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+        """Whose session ended comes back to the page with the button after signing in: here a GET is no answer."""
+
+        def signed_in(request: HttpRequest, **row: str) -> HttpResponseBase:
+            if request.method != "POST" or self.admin_site.has_permission(request):
+                return view(request, **row)
+            name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{'change' if row else 'changelist'}"
+            page = reverse(name, args=list(row.values()), current_app=self.admin_site.name)
+            return redirect_to_login(page, reverse("admin:login", current_app=self.admin_site.name))
+
+        return update_wrapper(signed_in, view)
 
     def page(self, name: str, row: Model | None = None) -> str:
         """The address of the page of that name, about a row or all."""
