@@ -185,10 +185,12 @@ class Feature(models.Model):
     )
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
     attached_at = models.DateTimeField(
-        _("attached at"), null=True, help_text=_("When the catalogue last showed it with another product.")
+        _("attached at"),
+        null=True,
+        help_text=_("When the catalogue last showed it with a product that had not had it before."),
     )
     detached_at = models.DateTimeField(
-        _("detached at"), null=True, help_text=_("When the catalogue last showed it no longer with a product.")
+        _("detached at"), null=True, help_text=_("When the catalogue last showed it gone from a product.")
     )
     version = models.PositiveIntegerField(default=0, editable=False)  # rises with each change made from here
 

@@ -428,7 +428,7 @@ def test_a_feature_is_archived_when_it_is_confirmed(shop: Catalogue, chief: Clie
     for words in (
         "Archiving is final",
         "keep granting it",
-        "Its lookup key is free again",
+        "lookup key of an archived feature is free again",
         "12,345 (5\xa0minutes ago)",
     ):
         assert words in asked.content.decode()

@@ -107,12 +107,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='feature',
             name='attached_at',
-            field=models.DateTimeField(help_text='When the catalogue last showed it with another product.', null=True, verbose_name='attached at'),
+            field=models.DateTimeField(help_text='When the catalogue last showed it with a product that had not had it before.', null=True, verbose_name='attached at'),
         ),
         migrations.AddField(
             model_name='feature',
             name='detached_at',
-            field=models.DateTimeField(help_text='When the catalogue last showed it no longer with a product.', null=True, verbose_name='detached at'),
+            field=models.DateTimeField(help_text='When the catalogue last showed it gone from a product.', null=True, verbose_name='detached at'),
         ),
         migrations.AddIndex(
             model_name='customer',

@@ -141,7 +141,7 @@ class EditingAdmin(ArchivingAdmin):
             text = _("This form was sent before, and “%(key)s” was changed since. Nothing was changed now.")
             return self._after_editing(request, made, text, messages.WARNING)
         self.log_change(request, made, in_the_log(edit, now))
-        text = _("“%(key)s” is changed, in Stripe and here. Code reads its metadata from now on.")
+        text = _("“%(key)s” is changed, in Stripe and here. The site reads the new metadata from now on.")
         if not edit.metadata:
             text = _("“%(key)s” is changed, in Stripe and here.")
         return self._after_editing(request, made, text, messages.SUCCESS)

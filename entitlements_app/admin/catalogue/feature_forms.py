@@ -64,7 +64,7 @@ class AddForm(FeatureForm):
         widget=forms.TextInput(attrs=_WIDE | {"spellcheck": "false", "autocapitalize": "none"}),
         help_text=gettext_lazy(
             "For good: it can never be changed. By it code and templates ask for the feature, as in "
-            "{% if request.entitlements.premium_support %}. Best are small letters, digits and underscores."
+            "{% if request.entitlements.premium_support %}. Best are lower-case letters, digits and underscores."
         ),
     )
     force = forms.BooleanField(label=gettext_lazy("Take this key all the same"), required=False)
