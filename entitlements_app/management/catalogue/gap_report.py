@@ -25,7 +25,7 @@ from . import reading
 from .plan_text import printable
 from .terminal import number
 
-RENEW = "To read it now: manage.py entitlements_sync --catalog"
+RENEW = "To read them now: manage.py entitlements_sync --catalog"
 
 
 class Names:
@@ -64,7 +64,7 @@ def get_catalogue_age() -> tuple[datetime | None, datetime | None]:
 def age_line() -> str:
     oldest, newest = get_catalogue_age()
     if oldest is None or newest is None:
-        return f"What is attached to products has not been read from Stripe since. {RENEW}"
+        return f"Features of products were not read from Stripe yet: known is what was changed from here. {RENEW}"
     when = format_moment(newest)
     if format_moment(oldest) != when:
         when = f"{when}, the oldest part of it on {format_moment(oldest)}"

@@ -166,8 +166,8 @@ class _Run:
             f"Reading all subscriptions, {subscription_reads.PAGE_SIZE} with a call, {at}.\n"
             f"Stripe does not tell how many there are: one for each of the {number(known, 'customer')} known here "
             f"would be {number(pages, 'call')}, at least {in_words(pages / rate)}.\n"
-            "Besides, a call for each customer that seems to lack something and has to be confirmed first: at most "
-            f"{doubted:,} of these, and all that are not known here yet.\n"
+            "Besides, a call for each customer that has to be confirmed before it is said to lack something: at most "
+            f"{doubted:,} of those known here, and each that is not.\n"
         )
 
     def _say(self, line: str) -> None:

@@ -168,8 +168,8 @@ REMEDIES = {
     ),
     Obstacle.NO_FEATURE: "Correct the key, or write a [features.…] for it.",
     Obstacle.NO_PRODUCT: (
-        "Correct it, or create the product in Stripe first, or make it active again. An ID is of one mode: a file for "
-        "both names products by their names."
+        "Correct it, or create the product in Stripe first, or make it active again. An ID is of one mode: in a "
+        "file for both, a product stands under its name."
     ),
     Obstacle.AMBIGUOUS_PRODUCT: "Write the ID of the one that is meant, or give them different names in Stripe.",
     Obstacle.ARCHIVED_PRODUCT: "Make it active again in Stripe's Dashboard, or take it out of the file.",
