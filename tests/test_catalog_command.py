@@ -560,7 +560,7 @@ def test_what_is_exported_does_not_differ(seller: StripeSimulator, tmp_path: Pat
         code, said = run("export", str(path), *options)
         assert (code, said) == (
             SAME,
-            f"11 feature(s) and 14 product(s) that have any: written to {path}.\n",
+            f"11 features and 14 products with features: written to {path}.\n",
         )
         assert run("plan", str(path))[0] == SAME
         text = path.read_text()

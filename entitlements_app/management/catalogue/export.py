@@ -17,7 +17,7 @@ from entitlements_app.catalog_file import CatalogFile, FileFeature, FileProduct,
 from entitlements_app.stripe_objects import Attachment, CatalogFeature, CatalogProduct
 
 from . import plan_text, reading
-from .terminal import say
+from .terminal import number, say
 
 HELP = (
     "Write Stripe's catalogue, as it is now, to a file: features that are not archived, and active products that have "
@@ -33,7 +33,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--names",
         action="store_true",
-        help="Name products by their names where no other active product has it, for a file of both modes.",
+        help="Name a product by its name where no other active product has it, for a file of both modes.",
     )
 
 
@@ -69,7 +69,7 @@ def _export(command: BaseCommand, *, names: bool) -> tuple[str, str]:
     head = [HEAD]
     if any(table in products for table in named.values()):
         head.append(f"The IDs of products are those of {reading.mode()} mode.")
-    summary = f"{len(features)} feature(s) and {len(having)} product(s) that have any"
+    summary = f"{number(len(features), 'feature')} and {number(len(having), 'product')} with features"
     return catalog_file.serialise(file, head=head, remarks=remarks), summary
 
 

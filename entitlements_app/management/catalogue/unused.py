@@ -15,7 +15,7 @@ from entitlements_app.asked_keys.comparison import AskedKey, Comparison, compare
 from entitlements_app.asked_keys.findings import Place
 
 from .plan_text import printable
-from .terminal import DIFFERS
+from .terminal import DIFFERS, number
 
 HELP = (
     "Lookup keys that the site's gates, templates and Python code ask for and no feature has, and features that "
@@ -59,8 +59,8 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
 
 def _lines(told: Comparison) -> Iterator[str]:
     yield (
-        f"Looked through {told.views} views, {told.templates} templates and {told.python_files} Python files of the "
-        "site, without tests and without installed packages."
+        f"Looked through {number(told.views, 'view')}, {number(told.templates, 'template')} and "
+        f"{number(told.python_files, 'Python file')} of the site, without tests and without installed packages."
     )
     mode = "live mode" if told.livemode else "test mode"
     if told.is_empty:
