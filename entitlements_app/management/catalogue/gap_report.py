@@ -124,12 +124,19 @@ def _since(gap: Gap) -> str:
 def _nothing(scan: Scan) -> str:
     if not scan.live:
         what = f"for {' and '.join(filter(None, scan.scope))}" if not scan.scope.is_whole else "in this account"
+        doubt = "" if _is_known(scan.scope.customer) else " This customer is not known here: is the ID right?"
         return (
             f"No gaps: there is no live subscription (trialing, active or past due) {what}, in {reading.mode()} mode."
+            f"{doubt}"
         )
     some = scan.unconfirmed or scan.unsettled or scan.too_new or scan.unread
     whom = "nobody who can be judged" if some else "nobody"
     return f"No gaps: {number(scan.live, 'live subscription')}, and {whom} lacks a feature of their products."
+
+
+def _is_known(customer: str) -> bool:
+    """Whether there is nothing to doubt about the ID of the customer whom the report is about, if it is about one."""
+    return not customer or own(Customer).filter(stripe_id=customer).exists()
 
 
 def _doubt_lines(scan: Scan) -> Iterator[str]:
