@@ -24,8 +24,8 @@ SELECT 'user-' || n, '', '', 'user-' || n || '@example.com', '!', false, false, 
 FROM generate_series(1, %(customers)s) n
 """,
     """
-INSERT INTO entitlements_app_feature (stripe_id, account, livemode, lookup_key, name, active, metadata)
-SELECT 'feat_' || n, '', false, 'feature_' || n, 'Feature ' || n, true, '{}' FROM generate_series(1, %(features)s) n
+INSERT INTO entitlements_app_feature (stripe_id, account, livemode, lookup_key, name, active, metadata, version)
+SELECT 'feat_' || n, '', false, 'feature_' || n, 'Feature ' || n, true, '{}', 0 FROM generate_series(1, %(features)s) n
 """,
     """
 INSERT INTO entitlements_app_customer (

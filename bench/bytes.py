@@ -20,9 +20,9 @@ KEYS: Final = 40
 # Ids as in live mode, `ent_` and 30 characters; keys of 8 to 16.
 _FILL: Final = (
     """
-INSERT INTO entitlements_app_feature (stripe_id, account, livemode, lookup_key, name, active, metadata)
+INSERT INTO entitlements_app_feature (stripe_id, account, livemode, lookup_key, name, active, metadata, version)
 SELECT 'feat_' || substr(md5(number::text), 1, 24), '', true, rpad('feature_' || number, 8 + number %% 9, '_'), '',
-    true, '{}'
+    true, '{}', 0
 FROM generate_series(1, %(keys)s) number
 """,
     """

@@ -44,7 +44,10 @@ def get_feature(feature: Feature | str, allowance: Allowance) -> Feature:
     if row is None and (known := own(Feature).filter(lookup_key=feature).order_by("-pk").first()) is not None:
         row = retrieve_feature(known.stripe_id, allowance) if known.active else known
     if row is None and (row := retrieve_feature(feature, allowance)) is None:
-        raise StripeRefused(f"No feature has the lookup key or the ID {feature!r} in this account and mode.")
+        raise StripeRefused(
+            f"No feature has the lookup key or the ID {feature!r} in this account and mode.",
+            param="entitlement_feature",
+        )
     return row
 
 

@@ -15,7 +15,7 @@ from django.test import Client
 from django.utils import timezone
 
 from entitlements_app import budget
-from entitlements_app.models import Feature, FeatureCount, Product, ProductFeature
+from entitlements_app.models import ActiveEntitlement, Customer, Feature, FeatureCount, Product, ProductFeature
 from entitlements_app.sync import sync_catalog
 from entitlements_app.testing import StripeSimulator
 from tests.staff import html_of, listed, said, staff, staff_for_all, text_of, url
@@ -440,6 +440,16 @@ def test_a_feature_is_archived_when_it_is_confirmed(shop: Catalogue, chief: Clie
     assert shop.there("support")[0]["active"] is False
     assert log_of(shop.support) == ["Archived."]
     assert "is archived already" in said(chief, url(Feature, shop.support.pk, "archive"), SURE)
+
+
+def test_what_was_not_counted_yet_is_counted_when_it_is_asked_about(shop: Catalogue, chief: Client) -> None:
+    FeatureCount.objects.all().delete()
+    for stripe_id, deleted_at in (("cus_acme", None), ("cus_gone", timezone.now())):
+        customer = Customer.objects.create(stripe_id=stripe_id, livemode=False, deleted_at=deleted_at)
+        ActiveEntitlement.objects.create(customer=customer, feature=shop.audit, lookup_key="audit", stripe_id="ent_1")
+    page = html_of(ask(chief, shop.audit, "archive"))
+    assert "not counted yet" not in page
+    assert f'?feature__id__exact={shop.audit.pk}">1</a>' in page
 
 
 def test_a_feature_that_was_archived_elsewhere_is_archived(shop: Catalogue, chief: Client) -> None:

@@ -109,8 +109,8 @@ PAGES = {
 
 # The oldest entitlements are of another feature, the oldest changes are in every way unlike the others.
 _RARE = """
-    INSERT INTO entitlements_app_feature (id, stripe_id, account, livemode, lookup_key, name, active, metadata)
-    VALUES (1000002, 'feat_rare', '', false, 'rare', '', true, '{}');
+    INSERT INTO entitlements_app_feature (id, stripe_id, account, livemode, lookup_key, name, active, metadata, version)
+    VALUES (1000002, 'feat_rare', '', false, 'rare', '', true, '{}', 0);
     UPDATE entitlements_app_activeentitlement SET feature_id = 1000002, lookup_key = 'rare'
     WHERE id < (SELECT min(id) + 9 FROM entitlements_app_activeentitlement);
     UPDATE entitlements_app_entitlementchange SET lookup_key = 'rare', kind = 'revoked', cause = 'expiry',

@@ -68,7 +68,7 @@ class ArchivingAdmin(AttachingAdmin):
             button=_("Archive it for good"),
             hidden={KEY: key},
             trouble=trouble,
-            entitled=entitled(feature, links),
+            entitled=entitled(feature, links, looks=True),
             **self.get_table(request, feature, can_detach=True),
         )
 

@@ -150,7 +150,7 @@ class AttachingAdmin(ConfirmingAdmin):
         return [
             (_("Feature"), links.to(pair.feature, pair.feature.name or pair.feature.lookup_key)),
             (_("Product"), links.to(pair.product, name_of(pair.product))),
-            (_("Customers entitled now"), entitled(pair.feature, links)),
+            (_("Customers entitled now"), entitled(pair.feature, links, looks=True)),
             (_("Products that have it now"), listed(products, links) if products else _("none")),
         ]
 

@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from entitlements_app import conf
+from entitlements_app.admin.bounded import MOST
 from entitlements_app.admin.links import Links
 from entitlements_app.admin.listing import Choice, ListAdmin, ModeFilter, Reach
 from entitlements_app.admin.words import NOTHING, active_tag, get_number, get_span
@@ -116,10 +117,21 @@ def named_by(rows: QuerySet[_M], key: str | None) -> _M | None:
         return None
 
 
-def entitled(feature: Feature, links: Links) -> str:
-    """How many customers are entitled to it, how old that number is, and who they are."""
-    number = next((_counted(count) for count in feature.counts.all()), _("not counted yet"))
+def entitled(feature: Feature, links: Links, *, looks: bool = False) -> str:
+    """How many customers are entitled to it, how old that number is, and who they are.
+
+    What was not counted since the feature is known is counted now if it `looks`, up to MOST.
+    """
+    number = next((_counted(count) for count in feature.counts.all()), "")
+    if not number:
+        number = _count(feature) if looks else _("not counted yet")
     return links.to_list(number, ActiveEntitlement, feature__id__exact=feature.pk)
+
+
+def _count(feature: Feature) -> str:
+    rows = ActiveEntitlement.objects.filter(feature=feature).granting(feature.livemode)
+    found = rows.order_by()[: MOST + 1].count()
+    return get_number(found) if found <= MOST else _("more than %(number)s") % {"number": get_number(MOST)}
 
 
 def _counted(count: FeatureCount) -> str:
