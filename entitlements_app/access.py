@@ -225,7 +225,7 @@ def subscribers_with(key: str) -> QuerySet[Model]:
     """
     key = check_key(key)
     known_features.report_unless_known(key, livemode=conf.livemode())
-    overrides = EntitlementOverride.objects.in_force(timezone.now()).filter(lookup_key=key)
+    overrides = EntitlementOverride.objects.in_force(timezone.now()).in_mode(conf.livemode()).filter(lookup_key=key)
     paying = ActiveEntitlement.objects.granting(conf.livemode()).with_key(key)
     holders = paying.filter(customer__subscriber__isnull=False).values("customer__subscriber")
     granted = overrides.filter(effect=EntitlementOverride.Effect.GRANT).values("subscriber")

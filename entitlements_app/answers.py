@@ -80,7 +80,7 @@ def read_parts(
     for subscriber_id, key in rows.values_list("customer__subscriber_id", "lookup_key"):
         held[subscriber_id].append(key)
     periods: defaultdict[Any, list[Period]] = defaultdict(list)
-    overrides = EntitlementOverride.objects.using(using).filter(subscriber_id__in=subscriber_ids)
+    overrides = EntitlementOverride.objects.using(using).in_mode(livemode).filter(subscriber_id__in=subscriber_ids)
     overrides = overrides.filter(Q(expires_at=None) | Q(expires_at__gte=since))
     for override in overrides.only("subscriber_id", *Period._fields):
         periods[override.subscriber_id].append(override.period)
@@ -150,9 +150,11 @@ def _question(using: str) -> _Question:
     now: Any = _Mark("now", EntitlementOverride._meta.get_field("starts_at"))
     nothing = Value(None, CharField()), Value(None, DateTimeField()), Value(None, DateTimeField())
     granting = ActiveEntitlement.objects.using(using).granting(livemode).filter(customer__subscriber_id=subscriber)
-    overrides = EntitlementOverride.objects.using(using).not_over(now).filter(subscriber_id=subscriber)
-    rows = overrides.values_list("lookup_key", "effect", "starts_at", "expires_at").union(
-        granting.values_list("lookup_key", *nothing), all=True
+    overrides = EntitlementOverride.objects.using(using).not_over(now).in_mode(livemode)
+    rows = (
+        overrides.filter(subscriber_id=subscriber)
+        .values_list("lookup_key", "effect", "starts_at", "expires_at")
+        .union(granting.values_list("lookup_key", *nothing), all=True)
     )
     sql, parameters = rows.query.get_compiler(using).as_sql()
     starts_at = EntitlementOverride._meta.get_field("starts_at")

@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from django.db.models import DateTimeField, F, Q, Value
+from django.db.models import DateTimeField, Exists, F, OuterRef, Q, Value
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from . import cache
-from .models import EntitlementOverride, EntitlementOverrideQuerySet
+from .models import Customer, EntitlementOverride, EntitlementOverrideQuerySet
 from .transactions import alias
 
 
@@ -40,7 +40,20 @@ def end_granted(gained: Iterable[tuple[Any, Collection[str]]], *, livemode: bool
     which = Q()
     for key, pks in sorted(subscribers.items()):
         which |= Q(lookup_key=key, subscriber_id__in=pks)
-    # The clock of whoever made it may be ahead.
-    now = Greatest(Value(timezone.now(), DateTimeField()), F("starts_at"))
-    if standing(livemode=livemode).filter(which).update(expires_at=now):
-        cache.invalidate(set().union(*subscribers.values()))  # of the other mode, too: overrides count in both
+    if standing(livemode=livemode).filter(which).update(expires_at=_now()):
+        cache.invalidate(set().union(*subscribers.values()), livemode=livemode)
+
+
+def end_ownerless(subscriber_ids: Collection[Any], *, livemode: bool) -> None:
+    """End the bridges of those subscribers who have no live customer left in that mode: nobody owes them anything.
+
+    One statement. The caller holds the lock of the subscribers' states, and records after it.
+    """
+    customers = Customer.objects.in_mode(livemode).filter(subscriber_id=OuterRef("subscriber_id"), deleted_at=None)
+    rows = standing(livemode=livemode).filter(subscriber_id__in=subscriber_ids)
+    rows.exclude(Exists(customers)).update(expires_at=_now())
+
+
+def _now() -> Greatest:
+    """The clock of whoever made the bridge may be ahead."""
+    return Greatest(Value(timezone.now(), DateTimeField()), F("starts_at"))

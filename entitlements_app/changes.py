@@ -113,7 +113,7 @@ class Announced:
                 waiting.discard((move.subscriber_id, kind, key))
                 if effective or move.cause in _OF_CUSTOMERS:
                     rows.append(self._row(move, kind, key, effective=effective))
-        causes = _Boundaries({(pk, key) for pk, _, key in waiting})
+        causes = _Boundaries({(pk, key) for pk, _, key in waiting}, livemode=self._livemode)
         unexplained = [
             self._row(Move(None, pk, moved[pk], causes.cause(pk, kind, key) or cause), kind, key, effective=True)
             for pk, kind, key in sorted(waiting, key=str)
@@ -174,14 +174,13 @@ def _cause(periods: Sequence[Period], kind: Kind, key: str, at: datetime) -> Cau
 class _Boundaries:
     """Which start or end of an override moved a key that nothing else did: the last one that would."""
 
-    def __init__(self, keys: Collection[tuple[Any, str]]) -> None:
+    def __init__(self, keys: Collection[tuple[Any, str]], *, livemode: bool) -> None:
         self._overrides: defaultdict[tuple[Any, str], list[EntitlementOverride]] = defaultdict(list)
         self._now = timezone.now()
         if keys:
-            rows = primary(EntitlementOverride).filter(
-                subscriber_id__in={pk for pk, _ in keys}, lookup_key__in={key for _, key in keys}
-            )
-            for row in rows:
+            rows = EntitlementOverride.objects.using(alias()).in_mode(livemode)
+            pks, named = zip(*keys, strict=True)
+            for row in rows.filter(subscriber_id__in=set(pks), lookup_key__in=set(named)):
                 self._overrides[row.subscriber_id, row.lookup_key].append(row)
 
     def cause(self, subscriber_id: Any, kind: Kind, key: str) -> Cause | None:

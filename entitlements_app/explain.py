@@ -147,7 +147,7 @@ def _case_of_customers(facts: Explanation) -> Case:
 def _read(key: str, subscriber_id: Any, customers: Sequence[Customer], catalogue: Catalogue) -> Explanation:
     now, mode = timezone.now(), conf.livemode()
     rows = _entitlements(customers, mode)
-    overrides = _overrides(subscriber_id, key, now)
+    overrides = _overrides(subscriber_id, key, now, mode)
     held: frozenset[str] = frozenset()
     if subscriber_id is not None:
         held, _ = combine({row.lookup_key for row in rows}, [row.period for row in overrides], now=now)
@@ -183,11 +183,12 @@ def _entitlements(customers: Iterable[Customer], livemode: bool) -> list[ActiveE
     return list(rows.select_related("customer", "feature").order_by("-customer__fetched_at", "pk"))
 
 
-def _overrides(subscriber_id: Any, key: str, now: datetime) -> list[EntitlementOverride]:
+def _overrides(subscriber_id: Any, key: str, now: datetime, livemode: bool) -> list[EntitlementOverride]:
     """Those of the key, and of other keys those that count or will."""
     if subscriber_id is None:
         return []
-    of_subscriber = EntitlementOverride.objects.using(alias()).filter(subscriber_id=subscriber_id)
+    of_mode = EntitlementOverride.objects.using(alias()).in_mode(livemode)
+    of_subscriber = of_mode.filter(subscriber_id=subscriber_id)
     rows = of_subscriber.not_over(now) | of_subscriber.filter(lookup_key=key)
     return list(rows.select_related("author"))
 

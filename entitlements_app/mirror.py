@@ -7,7 +7,7 @@ customers, the number of queries is the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -165,6 +165,8 @@ def save(
     for holding in holdings:
         holding.customer.version += 1
     rewrite(Customer, customers, _CUSTOMER_FIELDS)
+    if own:
+        _end_ownerless_bridges(holding.customer for holding in holdings if holding.customer.deleted_at is not None)
     moves = [
         Move(
             holding.customer,
@@ -191,12 +193,21 @@ def relink(customer: Customer, subscriber_id: Any, *, now: datetime) -> None:
     held = frozenset(primary(ActiveEntitlement).filter(customer=customer).values_list("lookup_key", flat=True))
     if own:
         bridges.end_granted([(subscriber_id, held)], livemode=customer.livemode)
+        if before is not None and before != subscriber_id:
+            bridges.end_ownerless([before], livemode=customer.livemode)
     cause = Cause.UNLINK if subscriber_id is None else Cause.LINK
     moves = [
         Move(customer, before, Difference(frozenset(), held), Cause.UNLINK),
         Move(customer, subscriber_id, Difference(held, frozenset()), Cause.LINK),
     ]
     announced.record(moves, cause=cause)
+
+
+def _end_ownerless_bridges(deleted: Iterable[Customer]) -> None:
+    """Of the subscribers of customers that were deleted just now."""
+    customers = [customer for customer in deleted if customer.subscriber_id is not None]
+    if customers:
+        bridges.end_ownerless({row.subscriber_id for row in customers}, livemode=customers[0].livemode)
 
 
 def _hold(holdings: Sequence[Holding]) -> dict[int, Difference]:

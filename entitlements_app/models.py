@@ -310,6 +310,10 @@ class EntitlementOverrideQuerySet(models.QuerySet["EntitlementOverride"]):
         """Those that count at that moment."""
         return self.not_over(now).filter(starts_at__lte=now)
 
+    def in_mode(self, livemode: bool) -> EntitlementOverrideQuerySet:
+        """Those that count in that mode: all but bridges over what Stripe owes in the other."""
+        return self.filter(models.Q(bridge_livemode=None) | models.Q(bridge_livemode=livemode))
+
     def not_over(self, now: datetime) -> EntitlementOverrideQuerySet:
         """Those that count at that moment, or will."""
         return self.filter(models.Q(expires_at=None) | models.Q(expires_at__gt=now))
@@ -317,6 +321,8 @@ class EntitlementOverrideQuerySet(models.QuerySet["EntitlementOverride"]):
 
 class EntitlementOverride(models.Model):
     """Our own word: a subscriber is granted or denied a key, whatever Stripe says, in both modes. Deny wins.
+
+    A bridge counts in the mode in which Stripe owes the key, and in no other.
 
     It counts from `starts_at` on and no longer at `expires_at`, at the moment of the question; no task is needed. Rows
     that are over stay: they tell who did it, and why.
@@ -351,7 +357,7 @@ class EntitlementOverride(models.Model):
     is_bridge = models.BooleanField(
         _("bridge"), default=False, help_text=_("It ends by itself when Stripe grants the key to the subscriber.")
     )
-    # The mode in which Stripe owes the key: no grant of the other mode ends the bridge.
+    # The mode in which Stripe owes the key, where alone the bridge counts; of no other override.
     bridge_livemode = models.BooleanField(null=True, editable=False)
 
     objects = EntitlementOverrideQuerySet.as_manager()

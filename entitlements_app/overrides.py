@@ -89,7 +89,7 @@ def bridge(
 
     Does nothing if a live customer of the subscriber holds the key. Once one does, by an event, a fetch or a link, the
     bridge ends in that transaction, and the answer stays yes. A bridge that is in force is not doubled: it gets the new
-    end. Denials win, as always. Counts in both modes, but it is the configured one in which Stripe has to grant.
+    end. Denials win, as always. It counts in the configured mode alone, in which Stripe has to grant.
     Runs inside a caller's `atomic`. Raises what `grant` raises.
     """
     pk, key = _checked(subscriber, key, None, until)

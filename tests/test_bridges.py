@@ -19,15 +19,15 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from entitlements_app import sync
-from entitlements_app.access import has_entitlement
+from entitlements_app.access import has_entitlement, prefetch_entitlements, subscribers_with
 from entitlements_app.exceptions import UnknownFeature
 from entitlements_app.explain import explain
 from entitlements_app.explanation_text import get_paragraphs
-from entitlements_app.linking import link
+from entitlements_app.linking import link, unlink
 from entitlements_app.models import Customer, EntitlementOverride, Feature
 from entitlements_app.overrides import Bridging, bridge, clear, deny, grant
 from entitlements_app.testing import StripeSimulator, webhook_client
-from tests.delivery import deliver, summary
+from tests.delivery import customer_deleted, deliver, summary
 from tests.owed import Debtor, Payer, report
 from tests.rows import effective, make_subscriber, refused
 from tests.shop import Shop
@@ -422,3 +422,43 @@ def test_pages_call_it_a_bridge(bridged: Any) -> None:
     assert words in text_of(client.get(url(Customer, Customer.objects.get().pk, "change")))
     record = text_of(client.get(url(EntitlementOverride, EntitlementOverride.objects.get().pk, "change")))
     assert "It ends by itself when Stripe grants the key to the subscriber." in record
+
+
+# --- whose it is
+
+
+def test_a_bridge_counts_in_its_own_mode_alone(bridged: Any, settings: Any) -> None:
+    """What a test card has bought opens no gate in live mode."""
+    asks = (
+        lambda: has_entitlement(bridged, "sso"),
+        lambda: bridged in subscribers_with("sso"),
+        lambda: explain(bridged, "sso").entitled,
+        lambda: (prefetch_entitlements([bridged]), has_entitlement(bridged, "sso"))[1],
+    )
+    assert all(ask() for ask in asks)
+    settings.ENTITLEMENTS_LIVEMODE = True
+    bridged = type(bridged)._default_manager.get(pk=bridged.pk)
+    assert not any(ask() for ask in asks)
+    assert "bridge, test mode" in text_of(staff_for_all().get(url(EntitlementOverride)))
+
+
+def test_who_gives_the_customer_away_gives_the_bridge_away(bridged: Any) -> None:
+    told = effective()
+    link(make_subscriber(), "cus_acme", move=True)
+    assert standing() == []
+    assert not has_entitlement(bridged, "sso")
+    assert effective() == [*told, "-sso"]
+
+
+def test_with_another_customer_left_the_bridge_stays(bridged: Any) -> None:
+    link(bridged, "cus_second")
+    unlink("cus_acme")
+    assert standing() == ["sso"]
+    unlink("cus_second")
+    assert standing() == []
+
+
+def test_with_its_customer_the_bridge_is_gone(bridged: Any) -> None:
+    deliver(customer_deleted("cus_acme"))
+    assert standing() == []
+    assert not has_entitlement(bridged, "sso")

@@ -157,8 +157,8 @@ def _overrides(subscriber_id: Any, now: datetime) -> list[EntitlementOverride]:
     """Those that count or will, denials first."""
     if subscriber_id is None:
         return []
-    rows = EntitlementOverride.objects.using(alias()).not_over(now).filter(subscriber_id=subscriber_id)
-    return list(rows.select_related("author").order_by("effect", "starts_at", "pk"))
+    rows = EntitlementOverride.objects.using(alias()).not_over(now).in_mode(conf.livemode())
+    return list(rows.filter(subscriber_id=subscriber_id).select_related("author").order_by("effect", "starts_at", "pk"))
 
 
 def _answer(

@@ -143,7 +143,9 @@ class EntitlementOverrideAdmin(ListAdmin):
     @admin.display(description=gettext_lazy("effect"))
     def effect_word(self, override: EntitlementOverride) -> str:
         effect = tag(override.get_effect_display(), "ent-good" if override.effect == Effect.GRANT else "ent-bad")
-        return below(effect, _("bridge")) if override.is_bridge else effect
+        if not override.is_bridge:
+            return effect
+        return below(effect, _("bridge, live mode") if override.bridge_livemode else _("bridge, test mode"))
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, override: EntitlementOverride) -> str:
