@@ -80,6 +80,15 @@ def write(planned: Planned, *, until: datetime, reason: str) -> Bridging:
     return overrides.bridge(planned.subscriber, planned.gap.lookup_key, until=until, reason=reason)
 
 
+def is_owed(subscriber_id: Any, lookup_key: str, owing: Owing, allowance: Allowance) -> bool | None:
+    """Whether a live subscription of the subscriber's customers asks for the key now; `None` if nobody can tell.
+
+    Stripe is asked about each of the customers. Raises what a call raises.
+    """
+    keys = _owed_to(subscriber_id, owing, allowance)
+    return True if lookup_key in keys else None if ANY in keys else False
+
+
 def _customers(gaps: Sequence[Gap]) -> list[Customer]:
     rows = primary(Customer).filter(pk__in={gap.customer_pk for gap in gaps}, deleted_at=None)
     return list(rows.select_related("subscriber"))

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from io import StringIO
 from typing import Any
@@ -24,6 +25,7 @@ from entitlements_app.exceptions import UnknownFeature
 from entitlements_app.explain import explain
 from entitlements_app.explanation_text import get_paragraphs
 from entitlements_app.linking import link, unlink
+from entitlements_app.management.catalogue import gap_bridging
 from entitlements_app.models import Customer, EntitlementOverride, Feature
 from entitlements_app.overrides import Bridging, bridge, clear, deny, grant
 from entitlements_app.testing import StripeSimulator, webhook_client
@@ -113,6 +115,53 @@ def test_it_asks(debtor: Debtor, owed: Payer) -> None:
         report("--bridge", "until=30d", stdin=StringIO("y\n"))
     assert standing() == []
     assert "Write this, in test mode? [y/N]" in report("--bridge", "until=30d", stdin=Terminal("y\n"))
+    assert standing() == ["audit", "reports"]
+
+
+class Slow(Terminal):
+    """Somebody who says yes, but not before something has happened."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__("y\n")
+        self._meanwhile = meanwhile
+
+    def readline(self, *args: Any) -> str:
+        self._meanwhile()
+        return super().readline(*args)
+
+
+def test_who_cancels_while_the_question_stands_open_is_not_bridged(debtor: Debtor, owed: Payer) -> None:
+    stays = debtor.payer()
+    debtor.settle()
+    slow = Slow(lambda: debtor.stripe.set_status(owed.subscription, "canceled"))
+    out = report("--bridge", "until=30d", code=2, stdin=slow)
+    assert out.endswith(
+        "0 bridges made, 0 moved, 0 ended.\n2 left alone: the subscriptions have changed meanwhile. "
+        "Run it again to see how.\n"
+    )
+    assert not has_entitlement(owed.subscriber, "audit")
+    assert not EntitlementOverride.objects.filter(subscriber=stays.subscriber).exists(), "it has them from the start"
+
+
+def test_who_subscribes_again_while_the_question_stands_open_keeps_the_bridge(debtor: Debtor, owed: Payer) -> None:
+    report("--bridge", "until=30d", "--yes")
+    debtor.stripe.set_status(owed.subscription, "canceled")
+    slow = Slow(lambda: debtor.shop.subscribe(owed.customer, "pro"))
+    assert "0 ended.\n2 left alone:" in report("--bridge", "until=30d", code=2, stdin=slow)
+    assert standing() == ["audit", "reports"]
+
+
+def test_stripe_that_fails_after_the_answer_leaves_what_was_done(debtor: Debtor, owed: Payer) -> None:
+    slow = Slow(lambda: debtor.stripe.fail_requests(400, path="/v1/subscriptions"))
+    with pytest.raises(CommandError, match=r"0 bridges made, 0 moved, 0 ended\. Run it again"):
+        report("--bridge", "until=30d", stdin=slow)
+    assert standing() == []
+
+
+def test_many_bridges_are_not_asked_about_again(debtor: Debtor, owed: Payer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gap_bridging, "LOOKED_AT_AGAIN", 1)
+    report("--bridge", "until=30d", stdin=Terminal("y\n"))
+    assert debtor.calls("/v1/subscriptions") == 1
     assert standing() == ["audit", "reports"]
 
 

@@ -23,6 +23,8 @@ from .gap_report import Names
 from .plan_text import printable
 from .terminal import DIFFERS, number, say, says_yes, standard_input
 
+LOOKED_AT_AGAIN = 100  # bridges, a call each: a question may stand open for long, and meanwhile somebody cancels
+
 
 class GapBridging:
     """The bridges for what one scan has found, and the end of those that nobody is owed any more."""
@@ -44,6 +46,7 @@ class GapBridging:
         self._gone = 0
         self._written = dict.fromkeys(Bridging, 0)
         self._ended = 0
+        self._otherwise = 0
 
     def run(self, owing: Owing, allowance: Allowance, *, began: datetime) -> int:
         """Returns the command's exit code. Raises `CommandError` if Stripe cannot be asked: then nothing is written."""
@@ -60,8 +63,8 @@ class GapBridging:
             self._say("No override was written.")
             return DIFFERS
         elif to_do:
-            self._write()
-        left = self._outlook.unlinked + (to_do if self._is_dry else 0)
+            self._write(None if self._options["yes"] or to_do > LOOKED_AT_AGAIN else owing, allowance)
+        left = self._outlook.unlinked + self._otherwise + (to_do if self._is_dry else 0)
         return DIFFERS if left else 0
 
     def _tell_plan(self) -> None:
@@ -112,19 +115,43 @@ class GapBridging:
         stdin = standard_input(self._options)
         return says_yes(question, self._command, stdin, otherwise="no override was written")
 
-    def _write(self) -> None:
-        planned_again = gap_bridges.plan(self._scan.store, until=self._until, outlook=Outlook())
-        for planned in planned_again:
-            self._look_up()
-            reason = gap_bridges.get_reason(planned.gap, self._names.product(planned.gap.product))
-            self._written[gap_bridges.write(planned, until=self._until, reason=reason)] += 1
-        for bridge in gap_bridges.read_gone(self._scan.store):
-            self._look_up()
-            self._ended += gap_bridges.end(bridge)
-        made, moved = self._written[Bridging.MADE], self._written[Bridging.MOVED]
-        self._say(f"{number(made, 'bridge')} made, {moved:,} moved, {self._ended:,} ended.")
+    def _write(self, owing: Owing | None, allowance: Allowance) -> None:
+        """With `owing`, Stripe is asked again before each. Raises `CommandError` with what was done if it cannot be."""
+        try:
+            self._make(owing, allowance)
+            self._end(owing, allowance)
+        except (StripeUnavailable, StripeRefused) as error:
+            raise CommandError(f"{error} {self._done()} Run it again for the rest.") from error
+        self._say(self._done())
         if granted := self._written[Bridging.NOT_NEEDED]:
             self._say(f"{granted:,} not needed: Stripe has granted the key meanwhile.")
+        if self._otherwise:
+            self._say(
+                f"{self._otherwise:,} left alone: the subscriptions have changed meanwhile. Run it again to see how."
+            )
+
+    def _make(self, owing: Owing | None, allowance: Allowance) -> None:
+        for planned in gap_bridges.plan(self._scan.store, until=self._until, outlook=Outlook()):
+            self._look_up()
+            key = planned.gap.lookup_key
+            if owing is not None and not gap_bridges.is_owed(planned.subscriber.pk, key, owing, allowance):
+                self._otherwise += 1
+                continue
+            reason = gap_bridges.get_reason(planned.gap, self._names.product(planned.gap.product))
+            self._written[gap_bridges.write(planned, until=self._until, reason=reason)] += 1
+
+    def _end(self, owing: Owing | None, allowance: Allowance) -> None:
+        for bridge in gap_bridges.read_gone(self._scan.store):
+            self._look_up()
+            about = (bridge.subscriber_id, bridge.lookup_key)
+            if owing is not None and gap_bridges.is_owed(*about, owing, allowance) is not False:
+                self._otherwise += 1
+                continue
+            self._ended += gap_bridges.end(bridge)
+
+    def _done(self) -> str:
+        made, moved = self._written[Bridging.MADE], self._written[Bridging.MOVED]
+        return f"{number(made, 'bridge')} made, {moved:,} moved, {self._ended:,} ended."
 
     def _say(self, line: str) -> None:
         if not self._options["json"]:
