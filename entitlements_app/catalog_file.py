@@ -18,6 +18,7 @@ from . import catalog_rules
 from .exceptions import EntitlementsError, StripeRefused
 
 WIDTH = 100  # a list or a table that is longer is broken into lines
+MODES = ("live", "test")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -41,12 +42,14 @@ class FileProduct:
 class CatalogFile:
     """Features by lookup key; products by their Stripe ID or name, which the file does not tell apart.
 
-    `complete`: there should be no features beside these. Products that are not named are nobody's business.
+    `complete`: there should be no features beside these. Products that are not named are nobody's business. `mode`:
+    the one that the file is for, `live` or `test`; empty for both.
     """
 
     features: Mapping[str, FileFeature] = field(default_factory=dict)
     products: Mapping[str, FileProduct] = field(default_factory=dict)
     complete: bool = True
+    mode: str = ""
 
 
 class Mistakes(EntitlementsError):
@@ -70,7 +73,7 @@ def parse(content: bytes) -> CatalogFile:
         key: FileProduct(tuple(table["features"]), table.get("name", ""))
         for key, table in data.get("products", {}).items()
     }
-    return CatalogFile(features, products, data.get("complete", True))
+    return CatalogFile(features, products, data.get("complete", True), data.get("mode", ""))
 
 
 def serialise(
@@ -81,8 +84,10 @@ def serialise(
     `head` and `remarks`, which stand with a product, are comments of one line each.
     """
     blocks = [[f"# {line}" for line in head]] if head else []
-    if not file.complete:
-        blocks.append(["complete = false"])
+    top = [f"mode = {quoted(file.mode)}"] if file.mode else []
+    top += [] if file.complete else ["complete = false"]
+    if top:
+        blocks.append(top)
     if not file.features:
         blocks.append(["[features]"])
     blocks += [_feature_lines(key, file.features[key]) for key in sorted(file.features)]
@@ -149,10 +154,12 @@ def _load(content: bytes) -> dict[str, Any]:
 
 
 def _mistakes(data: dict[str, Any]) -> Iterator[str]:
-    yield from _unknown(data, ("complete", "features", "products"), "")
+    yield from _unknown(data, ("complete", "mode", "features", "products"), "")
     complete = data.get("complete", True)
     if not isinstance(complete, bool):
         yield f"complete: true or false is expected, not {_shown(complete)}. Write complete = false."
+    if "mode" in data and data["mode"] not in MODES:
+        yield f'mode: "live" or "test" is expected, not {_shown(data["mode"])}. Leave it out in a file for both.'
     features, products = data.get("features", {}), data.get("products", {})
     if complete is True and "features" not in data:
         yield (

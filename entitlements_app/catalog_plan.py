@@ -123,12 +123,19 @@ class Plan:
 
     `archived`: archived features that products of the file have beside what it says. `left_alone`: so many other
     features that the file, as it is not complete, leaves alone where they are attached to its products.
+    `unarchived`: so many features Stripe has now. Plans that differ only in this are equal.
     """
 
     steps: tuple[Step, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     archived: tuple[tuple[CatalogProduct, CatalogFeature], ...] = ()
     left_alone: int = 0
+    unarchived: int = field(default=0, compare=False)
+
+    @property
+    def archives(self) -> int:
+        """How many features are archived."""
+        return sum(isinstance(step, Archive) for step in self.steps)
 
     @property
     def is_same(self) -> bool:
@@ -209,6 +216,7 @@ def make_plan(file: CatalogFile, stripe: StripeHas, *, archive: bool = False, re
         conflicts=tuple(conflicts),
         archived=tuple(remaining),
         left_alone=left_alone,
+        unarchived=len(unarchived),
     )
 
 

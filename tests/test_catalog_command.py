@@ -637,6 +637,71 @@ def test_the_mistakes_of_a_file_are_told_before_any_call(seller: StripeSimulator
     assert not seller.requests
 
 
+def test_a_file_for_the_other_mode_is_refused_before_any_call(seller: StripeSimulator) -> None:
+    seller.clear_requests()
+    for command in ("plan", "apply"):
+        code, said = run(command, "-", stdin=piped(f'mode = "live"\n{SHOP}'))
+        assert (code, said) == (
+            ERROR,
+            "Standard input cannot be used, and Stripe was not asked:\n"
+            "  mode: this file is for live mode, and the configured API key is of test mode.",
+        )
+    assert not seller.requests
+    assert run("plan", "-", stdin=piped(f'mode = "test"\n{SHOP}'))[0] == SAME
+
+
+@pytest.fixture
+def cut_file(seller: StripeSimulator, tmp_path: Path) -> str:
+    """A file that was cut off behind its first table, and would archive four features of five."""
+    for key in ("a", "b", "c"):
+        seller.create_feature(key)
+    path = tmp_path / "cut.toml"
+    path.write_text(SHOP[: SHOP.index("[features.export]")])
+    return str(path)
+
+
+def test_a_file_that_was_cut_off_does_not_archive_most_features(seller: StripeSimulator, cut_file: str) -> None:
+    seller.clear_requests()
+    code, said = run("apply", cut_file, "--archive", "--yes")
+    assert code == ERROR
+    assert said.endswith(
+        "4 of Stripe's 5 features would be archived for good. Nothing was changed. If the file is whole and says what "
+        "is meant, run it with --archive-most as well, or without --yes."
+    )
+    assert writes(seller) == []
+    seller.create_feature("a further one")
+    seller.archive_feature(feature(seller, "a")["id"])
+    assert run("apply", cut_file, "--archive", "--yes")[0] == ERROR, "what is archived already does not count"
+    assert run("apply", cut_file, "--archive", "--yes", "--archive-most")[0] == SAME
+    assert run("plan", cut_file)[0] == SAME
+
+
+def test_few_features_or_less_than_most_are_archived_without_further_ado(
+    seller: StripeSimulator, cut_file: str
+) -> None:
+    seller.archive_feature(feature(seller, "a")["id"])
+    assert run("apply", cut_file, "--archive", "--yes")[0] == SAME, "three of four"
+    many = [f"k{number}" for number in range(8)]
+    for key in many:
+        seller.create_feature(key)
+    text = "".join(f'[features.{key}]\nname = "{key}"\n' for key in many[4:])
+    code, _ = run("apply", "-", "--archive", "--yes", stdin=piped(text))
+    assert code == ERROR, "five of nine"
+    text += '[features.sso]\nname = "SSO"\n'
+    assert run("apply", "-", "--archive", "--yes", stdin=piped(text))[0] == SAME, "four of nine"
+
+
+def test_the_question_says_how_many_are_archived_for_good(seller: StripeSimulator, cut_file: str) -> None:
+    code, said = run("apply", cut_file, "--archive", stdin=Terminal("y"))
+    assert code == SAME
+    assert "\n4 of Stripe's 5 features would be archived for good.\nMake these 4 changes in test mode? [y/N] \n" in said
+
+
+def test_archive_most_alone_is_a_mistake(seller: StripeSimulator, cut_file: str) -> None:
+    for options in (("--archive-most",), ("--archive-most", "--yes"), ("--archive-most", "--archive")):
+        assert run("apply", cut_file, *options) == (ERROR, "--archive-most goes with --archive and --yes.")
+
+
 def test_live_mode_has_rows_of_its_own(settings: Any, shop_file: Path) -> None:
     Feature.objects.create(stripe_id="feat_1", lookup_key="sso", name="SSO", livemode=False)
     Product.objects.create(stripe_id="prod_1", name="Pro", livemode=False)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from entitlements_app.catalog_file import CatalogFile, FileFeature, FileProduct, Mistakes, parse, serialise
+from entitlements_app.catalog_file import MODES, CatalogFile, FileFeature, FileProduct, Mistakes, parse, serialise
 from entitlements_app.catalog_plan import (
     Archive,
     Attach,
@@ -56,7 +56,12 @@ def files(draw: st.DrawFn) -> CatalogFile:
     of_file = draw(features)
     known = st.lists(st.sampled_from(sorted(of_file)), unique=True) if of_file else st.just([])
     product = st.builds(FileProduct, known.map(tuple), st.one_of(st.just(""), texts))
-    return CatalogFile(of_file, draw(st.dictionaries(keys, product, max_size=4)), draw(st.booleans()))
+    return CatalogFile(
+        of_file,
+        draw(st.dictionaries(keys, product, max_size=4)),
+        draw(st.booleans()),
+        draw(st.sampled_from(("", *MODES))),
+    )
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
@@ -116,7 +121,12 @@ FEATURE = '[features.sso]\nname = "SSO"\n'
         (f'{FEATURE}name = "S"', "this is no TOML: Cannot overwrite a value (at line 3, column 11)"),
         ('complete = "no"\n[features]', 'complete: true or false is expected, not "no". Write complete = false.'),
         ("[feature.sso]\n[features]", 'feature is not known here. Did you mean "features"?'),
-        ("[features]\n[prices]", "prices is not known here. There may be complete, features and products."),
+        ("[features]\n[prices]", "prices is not known here. There may be complete, mode, features and products."),
+        (
+            'mode = "prod"\n[features]',
+            'mode: "live" or "test" is expected, not "prod". Leave it out in a file for both.',
+        ),
+        ("mode = []\n[features]", 'mode: "live" or "test" is expected, not a list. Leave it out in a file for both.'),
         ("features = 3", "features: a table is expected, not 3. Write [features.premium_support]."),
         (
             "[features]\nsso = true",

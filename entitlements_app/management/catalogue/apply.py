@@ -17,12 +17,14 @@ from entitlements_app.models import Feature
 
 from . import plan_text, reading, showing
 from .showing import add_decisions, make
-from .terminal import DIFFERS, say, says_yes, standard_input
+from .terminal import DIFFERS, number, say, says_yes, standard_input
 
 HELP = (
     "Make Stripe's catalogue what a file says: show the plan, ask, and do it. It can be repeated at any time, and does "
     "what is left to do. Exits with 0 if nothing differs any more, with 2 if something does, and with 1 after an error."
 )
+
+FEW = 3  # features that --yes archives, however many there are
 
 AGAIN = "Run it again: it compares anew, and does what is left."
 
@@ -31,9 +33,16 @@ def add_arguments(parser: CommandParser) -> None:
     reading.add_file(parser, "The TOML file; - is standard input, and needs --yes.")
     add_decisions(parser)
     parser.add_argument("--yes", action="store_true", help="Do not ask.")
+    parser.add_argument(
+        "--archive-most",
+        action="store_true",
+        help=f"With --archive and --yes: archive even if it is more than {FEW}, and more than half of all features.",
+    )
 
 
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
+    if options["archive_most"] and not (options["archive"] and options["yes"]):
+        raise CommandError("--archive-most goes with --archive and --yes.")
     try:
         plan = _agreed(reading.read_file(options), command, options)
     except KeyboardInterrupt:
@@ -53,6 +62,8 @@ def _agreed(file: CatalogFile, command: BaseCommand, options: dict[str, Any]) ->
     plan = make(file, command, options)
     showing.show(plan, command, options)
     if options["yes"]:
+        if not options["archive_most"]:
+            _refuse_most(plan)
         return plan
     while plan.steps:
         if not _says_yes(plan, command, options):
@@ -66,10 +77,26 @@ def _agreed(file: CatalogFile, command: BaseCommand, options: dict[str, Any]) ->
     return plan
 
 
+def _refuse_most(plan: Plan) -> None:
+    """A file that was cut off between two tables is a valid one. Raises `CommandError`."""
+    if plan.archives > FEW and 2 * plan.archives > plan.unarchived:
+        raise CommandError(
+            f"{_archived(plan)} Nothing was changed. If the file is whole and says what is meant, run it with "
+            "--archive-most as well, or without --yes."
+        )
+
+
+def _archived(plan: Plan) -> str:
+    return f"{plan.archives} of Stripe's {number(plan.unarchived, 'feature')} would be archived for good."
+
+
 def _says_yes(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> bool:
     changes = "this change" if len(plan.steps) == 1 else f"these {len(plan.steps)} changes"
     stdin = None if options["file"] == "-" else standard_input(options)
-    return says_yes(f"Make {changes} in {reading.mode()} mode?", command, stdin, otherwise="nothing was changed")
+    archived = f"{_archived(plan)}\n" if plan.archives else ""
+    return says_yes(
+        f"{archived}Make {changes} in {reading.mode()} mode?", command, stdin, otherwise="nothing was changed"
+    )
 
 
 def _apply(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ def api_base() -> str:
 
 
 def read_file(options: dict[str, Any]) -> CatalogFile:
-    """Raises `CommandError` with all that is wrong in it."""
+    """Raises `CommandError` with all that is wrong in it, and if it is for the other mode."""
     named = options["file"]
     try:
         if named == "-":
@@ -51,7 +51,7 @@ def read_file(options: dict[str, Any]) -> CatalogFile:
         else:
             with open(named, "rb") as file:
                 content = file.read()
-        return catalog_file.parse(content)
+        return _of_mode(catalog_file.parse(content))
     except OSError as error:
         raise CommandError(f"{named}: {error.strerror or error}.") from error
     except ValueError as error:  # a null byte in its name
@@ -60,6 +60,12 @@ def read_file(options: dict[str, Any]) -> CatalogFile:
         lines = "\n  ".join(error.mistakes)
         where = "Standard input" if named == "-" else named
         raise CommandError(f"{where} cannot be used, and Stripe was not asked:\n  {lines}") from None
+
+
+def _of_mode(file: CatalogFile) -> CatalogFile:
+    if file.mode not in ("", mode()):
+        raise Mistakes([f"mode: this file is for {file.mode} mode, and the configured API key is of {mode()} mode."])
+    return file
 
 
 def new_allowance() -> Allowance:
