@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from . import catalog_rules
 from .exceptions import EntitlementsError, StripeRefused
+from .guesses import Guesses
 
 WIDTH = 100  # a list or a table that is longer is broken into lines
 MODES = ("live", "test")
+LARGEST = 1024 * 1024  # bytes
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -108,15 +110,10 @@ def path(*names: str) -> str:
     return ".".join(name if _BARE.fullmatch(name) else quoted(name) for name in names)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def _did_you_mean(word: str, guesses: Guesses) -> str:
     """A sentence that names the most similar of the known ones; empty if none is."""
-    found = most_similar(word, known)
+    found = guesses.most_similar(word)
     return f" Did you mean {quoted(found)}?" if found else ""
-
-
-def most_similar(word: str, known: Iterable[str]) -> str:
-    """The one that may have been meant; empty if none is similar."""
-    return next(iter(get_close_matches(word, list(known), n=1)), "")
 
 
 def _feature_lines(key: str, feature: FileFeature) -> list[str]:
@@ -140,6 +137,8 @@ def _product_lines(key: str, product: FileProduct) -> list[str]:
 
 
 def _load(content: bytes) -> dict[str, Any]:
+    if len(content) > LARGEST:
+        raise Mistakes(["it has more than 1 MiB, which no catalogue needs. Is it the right file?"])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -169,8 +168,10 @@ def _mistakes(data: dict[str, Any]) -> Iterator[str]:
     yield from _each(features, "features", _feature_mistakes)
     keys = features if complete is True and isinstance(features, dict) else None
 
+    guesses = Guesses(keys or ())
+
     def of_product(place: str, key: str, table: dict[str, Any]) -> Iterator[str]:
-        return _product_mistakes(place, key, table, keys)
+        return _product_mistakes(place, key, table, keys, guesses)
 
     yield from _each(products, "products", of_product)
 
@@ -220,7 +221,9 @@ def _metadata_mistakes(place: str, metadata: Any) -> Iterator[str]:
         yield f"{place}: a feature has at most {most} keys of metadata; these are {len(metadata)}."
 
 
-def _product_mistakes(place: str, key: str, table: dict[str, Any], keys: Mapping[str, Any] | None) -> Iterator[str]:
+def _product_mistakes(
+    place: str, key: str, table: dict[str, Any], keys: Mapping[str, Any] | None, guesses: Guesses
+) -> Iterator[str]:
     """`keys`: those that there are; `None` if there may be others."""
     if not key.strip():
         yield f"{place} needs the Stripe ID of a product, or its name, in the place of this empty text."
@@ -237,15 +240,20 @@ def _product_mistakes(place: str, key: str, table: dict[str, Any], keys: Mapping
     if not isinstance(listed, list):
         yield f'{place} features: a list is expected, not {_shown(listed)}. Write features = ["lookup_key"].'
         return
-    for number, feature in enumerate(listed):
+    yield from _listed_mistakes(f"{place} features", listed, keys, guesses)
+
+
+def _listed_mistakes(place: str, listed: list[Any], keys: Mapping[str, Any] | None, guesses: Guesses) -> Iterator[str]:
+    times = Counter(feature for feature in listed if isinstance(feature, str))
+    for feature in listed:
         if not isinstance(feature, str) or not feature:
-            yield f"{place} features: a lookup key in quotes is expected, not {_shown(feature)}."
-        elif feature in listed[:number]:
-            if feature not in listed[number + 1 :]:
-                yield f"{place} features: {quoted(feature)} stands there twice. Once is enough."
-        elif keys is not None and feature not in keys:
-            advice = did_you_mean(feature, keys) or f" Write [{path('features', feature)}], or take it out."
-            yield f"{place} features: no feature of this file has the lookup key {quoted(feature)}.{advice}"
+            yield f"{place}: a lookup key in quotes is expected, not {_shown(feature)}."
+        elif times[feature] > 1:
+            yield f"{place}: {quoted(feature)} stands there twice. Once is enough."
+            times[feature] = 0
+        elif times[feature] and keys is not None and feature not in keys:
+            advice = _did_you_mean(feature, guesses) or f" Write [{path('features', feature)}], or take it out."
+            yield f"{place}: no feature of this file has the lookup key {quoted(feature)}.{advice}"
 
 
 def _split(of: str, key: str, table: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[str]:
@@ -260,7 +268,7 @@ def _split(of: str, key: str, table: Mapping[str, Any], known: tuple[str, ...]) 
 def _unknown(table: Mapping[str, Any], known: tuple[str, ...], place: str) -> Iterator[str]:
     for key in table:
         if key not in known:
-            similar = did_you_mean(key, known) or f" There may be {', '.join(known[:-1])} and {known[-1]}."
+            similar = _did_you_mean(key, Guesses(known)) or f" There may be {', '.join(known[:-1])} and {known[-1]}."
             yield f"{place}{path(key)} is not known here.{similar}"
 
 
@@ -273,8 +281,9 @@ def _refused(place: str, check: Callable[[Any], object], value: object) -> Itera
 
 def _no_text(place: str, key: str, value: object) -> str:
     # A number or a date, as it was meant.
-    meant = str(value).lower() if isinstance(value, bool) else str(value)
-    advice = "" if isinstance(value, dict | list) else f" Write {key} = {quoted(meant)}."
+    meant = _written(value)
+    is_text = not isinstance(value, dict | list) and len(meant) <= WIDTH
+    advice = f" Write {key} = {quoted(meant)}." if is_text else ""
     return f"{place}: a text is expected, not {_shown(value)}.{advice}"
 
 
@@ -284,5 +293,12 @@ def _shown(value: object) -> str:
         return "a table"
     if isinstance(value, list):
         return "a list"
-    text = str(value).lower() if isinstance(value, bool) else quoted(value) if isinstance(value, str) else str(value)
+    text = quoted(value) if isinstance(value, str) else _written(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    # Python writes no number of thousands of digits, but for this way.
+    return hex(value) if isinstance(value, int) and value.bit_length() > 256 else str(value)

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .catalog_file import CatalogFile, FileFeature, FileProduct, most_similar
+from .catalog_file import CatalogFile, FileFeature, FileProduct
+from .guesses import Guesses
 from .stripe_objects import Attachment, CatalogFeature, CatalogProduct
 
 
@@ -150,11 +151,12 @@ def find_products(file: CatalogFile, stripe: StripeHas) -> tuple[dict[str, Catal
     found: dict[str, CatalogProduct] = {}
     conflicts: list[Conflict] = []
     by_name = _by_name(stripe)
+    guesses = Guesses(by_name)
     for named in sorted(file.products):
         ids = (named,) if named in stripe.products else tuple(by_name.get(named, ()))
         product = stripe.products[ids[0]] if ids else None
         if product is None:
-            conflicts.append(Conflict(Obstacle.NO_PRODUCT, product=named, similar=most_similar(named, by_name)))
+            conflicts.append(Conflict(Obstacle.NO_PRODUCT, product=named, similar=guesses.most_similar(named)))
         elif len(ids) > 1:
             conflicts.append(Conflict(Obstacle.AMBIGUOUS_PRODUCT, product=named, ids=ids))
         elif not product.active:
@@ -193,10 +195,11 @@ def make_plan(file: CatalogFile, stripe: StripeHas, *, archive: bool = False, re
     detached: list[Detach] = []
     remaining: list[tuple[CatalogProduct, CatalogFeature]] = []
     left_alone = 0
+    guesses = Guesses(targets)
     for named, product in found.items():
         comparison = _Comparison(file, named, product, stripe.attachments.get(product.id, ()))
         attached += comparison.attached(targets)
-        conflicts += comparison.conflicts(targets, archived, stripe)
+        conflicts += comparison.conflicts(targets, archived, stripe, guesses)
         detached += comparison.detached()
         remaining += comparison.archived(targets)
         left_alone += comparison.left_alone()
@@ -239,7 +242,9 @@ class _Comparison:
             if key in targets and targets[key] not in ids:
                 yield Attach(self.product, key, targets[key])
 
-    def conflicts(self, targets: Mapping[str, str], archived: set[str], stripe: StripeHas) -> Iterator[Conflict]:
+    def conflicts(
+        self, targets: Mapping[str, str], archived: set[str], stripe: StripeHas, guesses: Guesses
+    ) -> Iterator[Conflict]:
         """Of keys for which there is nothing to attach, but for those of whose feature it is told already."""
         held = {row.feature.lookup_key for row in self.attachments}
         for key in self._wanted.features:
@@ -249,7 +254,7 @@ class _Comparison:
                 ids = _archived_ids(key, stripe)
                 yield Conflict(Obstacle.ARCHIVED_FEATURE, lookup_key=key, product=self.named, ids=ids)
             else:
-                similar = most_similar(key, targets)
+                similar = guesses.most_similar(key)
                 yield Conflict(Obstacle.NO_FEATURE, lookup_key=key, product=self.named, similar=similar)
 
     def detached(self) -> Iterator[Detach]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from itertools import count
 
@@ -202,6 +203,14 @@ FEATURE = '[features.sso]\nname = "SSO"\n'
             f"{FEATURE}[products.v1.2]\nfeatures = []",
             '[products.v1.2] is a table in a table. If the dot belongs to the key, write [products."v1.2"].',
         ),
+        (
+            f"[features.sso]\nname = 0x{'f' * 5000}",
+            f"[features.sso] name: a text is expected, not 0x{'f' * 37}….",
+        ),
+        (
+            f"complete = 0x{'f' * 5000}\n[features]",
+            f"complete: true or false is expected, not 0x{'f' * 37}…. Write complete = false.",
+        ),
         (f"x = {'[' * 5000}", "this is no TOML that can be read: it is nested too deeply."),
     ],
 )
@@ -217,6 +226,32 @@ def test_all_mistakes_are_told_at_once() -> None:
         "[products.p] price",
         "[products.p] features",
     ]
+
+
+def test_hundreds_of_mistyped_keys_are_told_soon_and_the_first_with_what_may_be_meant() -> None:
+    keys = [f"a_rather_long_lookup_key_of_{number}_{number}" for number in range(600)]
+    listed = ", ".join(f'"{key}x"' for key in keys)
+    text = "".join(f'[features.{key}]\nname = "X"\n' for key in keys)
+    began = time.monotonic()
+    told = mistakes(f"{text}[products.p]\nfeatures = [{listed}]")
+    assert time.monotonic() - began < 10
+    assert len(told) == 600
+    assert told[0].endswith(f'Did you mean "{keys[0]}"?')
+    assert told[-1].endswith("or take it out.")
+
+
+def test_a_file_of_more_than_a_mebibyte_is_not_read() -> None:
+    assert parse(f"{GUIDE}#".encode().ljust(2**20, b"x")) == parse(GUIDE.encode())
+    assert mistakes("#".ljust(2**20 + 1)) == ["it has more than 1 MiB, which no catalogue needs. Is it the right file?"]
+
+
+def test_a_long_list_is_read_soon() -> None:
+    listed = ", ".join(f'"{number}"' for number in range(50_000))
+    began = time.monotonic()
+    assert (
+        len(parse(f"complete = false\n[products.p]\nfeatures = [{listed}]".encode()).products["p"].features) == 50_000
+    )
+    assert time.monotonic() - began < 10
 
 
 def test_what_is_not_utf_8_is_told_with_its_line() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from entitlements_app import conf
+from entitlements_app.guesses import Guesses
 from entitlements_app.models import EntitlementOverride, Feature
 
 from .declarations import read_declarations
@@ -60,14 +60,13 @@ def compare(*, ignore: Collection[str] = ()) -> Comparison:
     features = Feature.objects.filter(account="", livemode=livemode).order_by("lookup_key", "active")
     rows = {key: (name, active) for key, name, active in features.values_list("lookup_key", "name", "active")}
     overrides = set(EntitlementOverride.objects.values_list("lookup_key", flat=True).distinct())
+    similar = _Similar(rows)
     places = {key: places for key, places in _places(found).items() if key not in ignore}
     return Comparison(
         livemode=livemode,
         is_empty=not rows,
         missing=tuple(
-            AskedKey(key, places[key], _similar(key, rows))
-            for key in places
-            if key not in rows and key not in overrides
+            AskedKey(key, places[key], similar.get(key)) for key in places if key not in rows and key not in overrides
         ),
         archived=tuple(AskedKey(key, places[key]) for key in places if key in rows and not rows[key][1]),
         unused=tuple(
@@ -114,8 +113,17 @@ def _places(found: Found) -> dict[str, tuple[Place, ...]]:
     return {key: tuple(sorted(of_key)) for key, of_key in places.items()}
 
 
-def _similar(key: str, features: Collection[str]) -> str:
-    """The key of a feature that differs in case, hyphens or a few letters; `""` if there is none."""
-    alike = {known.lower().replace("-", "_").replace(".", "_"): known for known in features}
-    matches = get_close_matches(key.lower().replace("-", "_").replace(".", "_"), alike, n=1, cutoff=_ALIKE)
-    return alike[matches[0]] if matches else ""
+class _Similar:
+    """Keys of features that differ from another one in case, hyphens or a few letters."""
+
+    def __init__(self, features: Collection[str]) -> None:
+        self._alike = {_plain(known): known for known in features}
+        self._guesses = Guesses(self._alike, cutoff=_ALIKE)
+
+    def get(self, key: str) -> str:
+        """`""` if there is none."""
+        return self._alike.get(self._guesses.most_similar(_plain(key)), "")
+
+
+def _plain(key: str) -> str:
+    return key.lower().replace("-", "_").replace(".", "_")

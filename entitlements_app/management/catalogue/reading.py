@@ -47,10 +47,10 @@ def read_file(options: dict[str, Any]) -> CatalogFile:
     try:
         if named == "-":
             stdin = standard_input(options)
-            content = b"" if stdin is None else stdin.buffer.read()
+            content = b"" if stdin is None else stdin.buffer.read(catalog_file.LARGEST + 1)
         else:
             with open(named, "rb") as file:
-                content = file.read()
+                content = file.read(catalog_file.LARGEST + 1)
         return _of_mode(catalog_file.parse(content))
     except OSError as error:
         raise CommandError(f"{named}: {error.strerror or error}.") from error
