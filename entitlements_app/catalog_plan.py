@@ -1,7 +1,8 @@
 """What is to be done so that Stripe's catalogue is as a file says, and what stands in the way. Nothing is asked here.
 
-Keys are compared exactly. A product is named by its Stripe ID or, if no product has that ID, by the exact name of the
-only active product that has it.
+Keys are compared exactly. A product is named by its Stripe ID or by the exact name of the only active product that has
+it. A text may be the ID of one and the name of another: then the ID is meant if the table's `name` is that product's
+name, and else nobody knows.
 
 # Note [Archived features that are attached]
 An archived feature stays attached, and keeps granting its key, and what is detached of it can never be attached again.
@@ -99,15 +100,16 @@ class Obstacle(StrEnum):
     NO_FEATURE = "no_feature"
     NO_PRODUCT = "no_product"
     AMBIGUOUS_PRODUCT = "ambiguous_product"
+    ID_AND_NAME = "id_and_name"
     ARCHIVED_PRODUCT = "archived_product"
     PRODUCT_TWICE = "product_twice"
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """`product`: as the file names it. `ids`: the Stripe IDs of those that it is about. `name`: of the feature.
-
-    `similar`: which key or product may have been meant.
+    """`product`: as the file names it. `ids`: the Stripe IDs of those that it is about. `name`: of the feature,
+    or of the product that has as its ID what others have as their name. `similar`: which key or product may have been
+    meant.
     """
 
     obstacle: Obstacle
@@ -153,7 +155,12 @@ def find_products(file: CatalogFile, stripe: StripeHas) -> tuple[dict[str, Catal
     by_name = _by_name(stripe)
     guesses = Guesses(by_name)
     for named in sorted(file.products):
-        ids = (named,) if named in stripe.products else tuple(by_name.get(named, ()))
+        by_id, others = stripe.products.get(named), [pk for pk in by_name.get(named, ()) if pk != named]
+        if by_id and others and not file.products[named].name == by_id.name != named:
+            ids = (named, *others)
+            conflicts.append(Conflict(Obstacle.ID_AND_NAME, name=by_id.name, product=named, ids=ids))
+            continue
+        ids = (named,) if by_id else tuple(others)
         product = stripe.products[ids[0]] if ids else None
         if product is None:
             conflicts.append(Conflict(Obstacle.NO_PRODUCT, product=named, similar=guesses.most_similar(named)))

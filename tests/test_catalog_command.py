@@ -637,6 +637,19 @@ def test_the_mistakes_of_a_file_are_told_before_any_call(seller: StripeSimulator
     assert not seller.requests
 
 
+def test_what_is_the_id_of_one_product_and_the_name_of_another_is_left_alone(seller: StripeSimulator) -> None:
+    pro = product_id(seller)
+    other = seller.create_product(pro)["id"]
+    text = SHOP.replace("products.Pro", f"products.{pro}").replace('["sso"]', "[]")
+    code, said = run("apply", "-", "--yes", stdin=piped(text))
+    assert code == DIFFERS
+    assert marked(said)[0].startswith(f'! product {pro}: this is the ID of the product "Pro", and the name of {other}')
+    assert 'write its name into the table as well: name = "…". Or give them different names in Stripe.' in said
+    assert features_of(seller) == ["sso"]
+    assert run("apply", "-", "--yes", stdin=piped(f'{text}name = "Pro"\n'))[0] == SAME
+    assert features_of(seller) == []
+
+
 def test_a_file_for_the_other_mode_is_refused_before_any_call(seller: StripeSimulator) -> None:
     seller.clear_requests()
     for command in ("plan", "apply"):

@@ -410,10 +410,19 @@ def test_a_product_that_is_not_found(
     assert plan == Plan(conflicts=(Conflict(obstacle, product=named, ids=ids, similar=similar),))
 
 
-def test_a_product_is_named_by_its_id_first() -> None:
+def test_the_id_of_one_product_and_the_name_of_another_name_neither() -> None:
     there = stripe(SSO, products=(PRO, BY_ID))
-    assert make_plan(file("sso", pro=("sso",)), there).steps == (Attach(BY_ID, "sso", SSO),)
+    wanted = file("sso", pro=("sso",))
+    conflict = Conflict(Obstacle.ID_AND_NAME, name="Another", product="Pro", ids=("Pro", PRO.id))
+    assert make_plan(wanted, there) == Plan(conflicts=(conflict,))
     assert make_plan(file("sso", pro=("sso",), named=PRO.id), there).steps == (Attach(PRO, "sso", SSO),)
+    by_id = CatalogFile(wanted.features, {"Pro": FileProduct(("sso",), name="Another")})
+    assert make_plan(by_id, there).steps == (Attach(BY_ID, "sso", SSO),)
+    same = CatalogProduct("Pro", "Pro", active=True)
+    named = CatalogFile(wanted.features, {"Pro": FileProduct(("sso",), name="Pro")})
+    assert make_plan(named, stripe(SSO, products=(PRO, same))).conflicts[0].obstacle is Obstacle.ID_AND_NAME
+    assert make_plan(named, stripe(SSO, products=(same,))).steps == (Attach(same, "sso", SSO),)
+    assert make_plan(wanted, stripe(SSO, products=(BY_ID,))).steps == (Attach(BY_ID, "sso", SSO),)
 
 
 def test_a_product_that_is_named_twice_is_left_alone() -> None:

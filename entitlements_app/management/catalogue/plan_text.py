@@ -172,6 +172,10 @@ REMEDIES = {
         "file for both, a product stands under its name."
     ),
     Obstacle.AMBIGUOUS_PRODUCT: "Write the ID of the one that is meant, or give them different names in Stripe.",
+    Obstacle.ID_AND_NAME: (
+        "Write the ID of the one that is meant. For the one that has this ID, write its name into the table as well: "
+        'name = "…". Or give them different names in Stripe.'
+    ),
     Obstacle.ARCHIVED_PRODUCT: "Make it active again in Stripe's Dashboard, or take it out of the file.",
     Obstacle.PRODUCT_TWICE: "Keep one of the two.",
 }
@@ -195,6 +199,9 @@ def _what(conflict: Conflict, mode: str) -> str:
             return f"product {named}: no product has this ID in {mode} mode, and no active one this name"
         case Obstacle.AMBIGUOUS_PRODUCT:
             return f"product {named}: {len(conflict.ids)} active products have this name: {ids}"
+        case Obstacle.ID_AND_NAME:
+            others = ", ".join(conflict.ids[1:])
+            return f"product {named}: this is the ID of the product {shown(conflict.name)}, and the name of {others}"
         case Obstacle.ARCHIVED_PRODUCT:
             return f"product {named} is archived, so that nobody can subscribe to it"
         case Obstacle.PRODUCT_TWICE:
