@@ -21,6 +21,7 @@ from django.test.utils import CaptureQueriesContext
 
 from entitlements_app import budget, catalog_sync
 from entitlements_app.linking import link
+from entitlements_app.management.catalogue import terminal
 from entitlements_app.models import ActiveEntitlement, Customer, Feature, Product, ProductFeature
 from entitlements_app.sync import sync_customer
 from entitlements_app.testing import StripeSimulator
@@ -484,6 +485,17 @@ def test_while_stripe_is_down_nothing_is_said_to_differ(seller: StripeSimulator,
         code, said = run(command, f"{news}.new" if command == "export" else news)
         assert (code, said.partition(" (")[0]) == (ERROR, "Stripe has trouble")
     assert not Path(f"{news}.new").exists()
+
+
+def test_waiting_for_stripe_is_told(seller: StripeSimulator, news: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "SILENT", 0.2)
+    for method, args in (("GET", ("plan", news)), ("POST", ("apply", news, "--yes"))):
+        with seller.hold(method, FEATURES) as hold:
+            threading.Timer(0.6, hold.release).start()
+            said = run(*args)[1]
+        assert "Waiting for Stripe…\n" in said
+    monkeypatch.setattr(terminal, "SILENT", 60)
+    assert "Waiting" not in run("plan", news)[1]
 
 
 def test_an_interrupt_ends_between_two_steps(seller: StripeSimulator, news: str) -> None:

@@ -17,7 +17,7 @@ from entitlements_app.models import Feature
 
 from . import plan_text, reading, showing
 from .showing import add_decisions, make
-from .terminal import DIFFERS, number, say, says_yes, standard_input
+from .terminal import DIFFERS, number, say, says_yes, standard_input, waiting
 
 HELP = (
     "Make Stripe's catalogue what a file says: show the plan, ask, and do it. It can be repeated at any time, and does "
@@ -109,7 +109,8 @@ def _apply(plan: Plan, command: BaseCommand, options: dict[str, Any]) -> None:
         with between_steps() as look:
             for step in plan.steps:
                 look()
-                _do(step, created)
+                with waiting(command):
+                    _do(step, created)
                 done += 1
                 for line in plan_text.step_lines(step):
                     say(command, options, f"{line}: done")

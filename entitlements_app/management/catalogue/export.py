@@ -17,7 +17,7 @@ from entitlements_app.catalog_file import CatalogFile, FileFeature, FileProduct,
 from entitlements_app.stripe_objects import Attachment, CatalogFeature, CatalogProduct
 
 from . import plan_text, reading
-from .terminal import number, say
+from .terminal import number, say, waiting
 
 HELP = (
     "Write Stripe's catalogue, as it is now, to a file: features that are not archived, and active products that have "
@@ -52,8 +52,9 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
 def _export(command: BaseCommand, *, names: bool) -> tuple[str, str]:
     """The file, and what is in it."""
     allowance = reading.new_allowance()
-    features = [row for row in catalog_reads.list_features(allowance).values() if row.details.active]
-    products = catalog_reads.list_products(allowance)
+    with waiting(command):
+        features = [row for row in catalog_reads.list_features(allowance).values() if row.details.active]
+        products = catalog_reads.list_products(allowance)
     attachments, _ = reading.list_attachments(sorted(products), allowance, command)
     having = {product_id: rows for product_id, rows in attachments.items() if rows}
     tables = {product_id: products[product_id] for product_id in having}

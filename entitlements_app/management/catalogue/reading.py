@@ -15,7 +15,7 @@ from entitlements_app.management.progress import Progress
 from entitlements_app.stripe_client import NoSuchObject
 from entitlements_app.stripe_objects import Attachment, CatalogProduct
 
-from .terminal import standard_input
+from .terminal import standard_input, waiting
 
 STRIPE = "https://api.stripe.com"
 SHOWN_AFTER = 3.0  # seconds that calls will take: then it is told how far they are
@@ -76,8 +76,9 @@ def new_allowance() -> Allowance:
 def read_for(file: CatalogFile, command: BaseCommand) -> StripeHas:
     """What Stripe has of what the file names, and all features. Raises what a call raises."""
     allowance = new_allowance()
-    features = catalog_reads.list_features(allowance)
-    products = catalog_reads.list_products(allowance)
+    with waiting(command):
+        features = catalog_reads.list_features(allowance)
+        products = catalog_reads.list_products(allowance)
     for named in catalog_plan.unknown_products(file, StripeHas(features, products)):
         product = _retrieve(named, allowance)
         if product is not None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -10,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from entitlements_app.management.interrupts import at_once
 
 DIFFERS = 2  # what a process exits with
+SILENT = 5.0  # seconds of waiting for Stripe before it is told
 
 
 def say(command: BaseCommand, options: dict[str, Any], line: str) -> None:
@@ -25,6 +29,18 @@ def say(command: BaseCommand, options: dict[str, Any], line: str) -> None:
     encoding = getattr(command.stdout, "encoding", None) or "utf-8"
     text = line.encode(encoding, "backslashreplace").decode(encoding)
     command.stdout.write(styles.get(line[:1], str)(text))
+
+
+@contextmanager
+def waiting(command: BaseCommand) -> Iterator[None]:
+    """For calls of Stripe: if they take long, somebody who looks at the terminal is told why nothing happens."""
+    timer = Timer(SILENT, lambda: command.stderr.write("Waiting for Stripe…", str))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def standard_input(options: dict[str, Any]) -> Any:
