@@ -75,6 +75,16 @@ def plan(store: GapStore, *, until: datetime, outlook: Outlook) -> Iterator[Plan
                 yield planned
 
 
+def count_bridged(store: GapStore) -> int:
+    """Over how many of the gaps a bridge stands."""
+    bridged = 0
+    for gaps in store.batches():
+        subscribers = {row.pk: row.subscriber_id for row in _customers(gaps)}
+        standing, _ = _overrides(set(subscribers.values()))
+        bridged += sum((subscribers.get(gap.customer_pk), gap.lookup_key) in standing for gap in gaps)
+    return bridged
+
+
 def write(planned: Planned, *, until: datetime, reason: str) -> Bridging:
     """Make or move the bridge, unless Stripe has granted the key meanwhile. In a transaction of its own."""
     return overrides.bridge(planned.subscriber, planned.gap.lookup_key, until=until, reason=reason)

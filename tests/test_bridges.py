@@ -511,3 +511,14 @@ def test_with_its_customer_the_bridge_is_gone(bridged: Any) -> None:
     deliver(customer_deleted("cus_acme"))
     assert standing() == []
     assert not has_entitlement(bridged, "sso")
+
+
+def test_the_report_says_how_much_is_bridged(debtor: Debtor, owed: Payer) -> None:
+    report("--bridge", "until=30d", "--yes")
+    out = report(code=2)
+    assert "Bridged, until Stripe grants what is lacking: 2 of 2." in out
+    assert "Bridge it" not in out
+    clear(owed.subscriber, "audit")
+    out = report(code=2)
+    assert "Bridged, until Stripe grants what is lacking: 1 of 2." in out
+    assert "--bridge until=" in out

@@ -267,6 +267,7 @@ def test_archived_in_the_dashboard(shop: Catalogue) -> None:
 def test_archiving_what_the_dashboard_has_archived(shop: Catalogue) -> None:
     shop.stripe.archive_feature(shop.audit)
     assert not catalog.archive_feature("audit").active
+    assert shop.changes() == []
     assert same_as_stripe()
 
 

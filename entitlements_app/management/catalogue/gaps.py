@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from entitlements_app import conf, gaps, subscription_reads
+from entitlements_app import conf, gap_bridges, gaps, subscription_reads
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.gap_store import GapStore
@@ -118,8 +118,12 @@ class _Run:
             bridging = GapBridging(self._scan, self._until, names, self._command, self._options, report=self._report)
             code = bridging.run(owing, self._allowance, began=self._began)
             bridged = bridging.as_data()
-        elif found:
-            self._say("\n".join(what_can_be_done()))
+        elif found and not self._options["json"]:
+            bridged_already = gap_bridges.count_bridged(self._scan.store)
+            if bridged_already:
+                self._say(f"Bridged, until Stripe grants what is lacking: {bridged_already:,} of {found:,}.")
+            if bridged_already < found:
+                self._say("\n".join(what_can_be_done()))
         if self._options["json"]:
             write = self._command.stdout.write
             write_json(lambda text: write(text, ending=""), self._scan, names, bridged)
