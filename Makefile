@@ -3,6 +3,7 @@
 # make browser     the same in a Chromium, clicked through
 # make screenshots pictures of the pages in Django admin, in .demo/screenshots; DOCS=1 makes those in docs/images anew
 # make test        all tests, on SQLite, PostgreSQL and the newest Django; ARGS="-k webhook" is passed on to pytest
+# make djstripe-test  those beside dj-stripe alone
 # make soak        a whole site killed, program by program, while much happens; then a long search. Ten minutes
 # make bench       what a gate costs beside other ways to ask; BENCH="--quick" takes a minute
 #                  bench-intake, bench-batches, bench-fetch, bench-bytes: what news of Stripe cost
@@ -16,6 +17,7 @@ BIN := .venv/bin
 READY := .venv/ready
 NEWEST := .venv-newest
 BENCHED := .venv-bench
+BESIDE := .venv-djstripe
 PYTEST := pytest -q -n auto --dist worksteal
 
 # With ARGS, a later set-up may have nothing left to run.
@@ -39,7 +41,7 @@ FIND_NEWEST = $$(versions=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
 	for python in $${NEWEST_PYTHON:-python3.13 python3.12 $$versions/3.13*/bin/python $$versions/3.12*/bin/python python3.14}; \
 	do $$python -c "$(IS_3_12)" 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo demo-check browser browser-if-found screenshots example-test test set-ups newest-environment newest-test soak \
+.PHONY: help demo demo-check browser browser-if-found screenshots example-test test set-ups newest-environment newest-test djstripe-environment djstripe-test soak \
 	bench bench-intake bench-batches bench-fetch bench-bytes bench-admin lint check-python
 .NOTPARALLEL:
 
@@ -78,6 +80,8 @@ test: $(READY)
 # TEST_WITHOUT: groups of tests (tests/conftest.py) that would say the same there as in another set-up.
 ON_POSTGRESQL := TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once,refusals,files,forced,deliveries,searches,kills
 
+DJSTRIPE_TESTS := tests/contrib/djstripe
+
 set-ups: $(READY)
 	@passed=0; for setup in \
 		"TEST_DATABASE=sqlite TEST_WITHOUT=programs,timed" \
@@ -89,6 +93,7 @@ set-ups: $(READY)
 		passed=$$((passed + 1)); \
 	done
 	@$(MAKE) --no-print-directory newest-test
+	@$(MAKE) --no-print-directory djstripe-test
 	@echo "make test: all set-ups passed"
 
 # Ready before it is needed, where something else is waited for meanwhile.
@@ -108,6 +113,16 @@ newest-test: $(READY)
 	fi && \
 	echo "== Tests, $(ON_POSTGRESQL), Django $$($$bin/python -m django --version) ==" && \
 	{ env $(ON_POSTGRESQL) $$bin/$(PYTEST) $(ARGS) || [ $$? -eq $(if $(strip $(ARGS)),5,0) ]; }
+
+djstripe-environment: $(BESIDE)/ready
+
+# dj-stripe wants an older stripe, so it has an environment of its own.
+djstripe-test: $(BESIDE)/ready
+	@for setup in "TEST_DATABASE=sqlite" "TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation"; do \
+		echo "== Tests beside dj-stripe, $$setup =="; \
+		env TEST_DJSTRIPE=1 $$setup $(BESIDE)/$(PYTEST) $(DJSTRIPE_TESTS) $(ARGS) || \
+			{ [ $$? -eq $(if $(strip $(ARGS)),5,0) ] || exit 1; }; \
+	done
 
 # TEST_SEED draws another story, TEST_EXAMPLES makes the search longer or shorter.
 soak: $(READY)
@@ -144,6 +159,13 @@ $(BENCHED)/ready: pyproject.toml
 	@echo "Making the environment in $(BENCHED)."
 	@$(PYTHON) -m venv --clear $(BENCHED)
 	@$(BENCHED)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+$(BESIDE)/ready: pyproject.toml
+	$(CHECK_PYTHON)
+	@echo "Making the environment in $(BESIDE)."
+	@$(PYTHON) -m venv --clear $(BESIDE)
+	@$(BESIDE)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev-tests,djstripe,drf,jinja]'
 	@touch $@
 
 $(NEWEST)/ready: pyproject.toml

@@ -37,6 +37,13 @@ except ImportError:  # the environment without extras
 else:
     INSTALLED_APPS += ["rest_framework", "rest_framework.authtoken"]
 
+DJSTRIPE = os.environ.get("TEST_DJSTRIPE") == "1"
+if DJSTRIPE:
+    INSTALLED_APPS += ["djstripe", "entitlements_app.contrib.djstripe"]
+    MIGRATION_MODULES = {"djstripe": "entitlements_app.testing.djstripe_tables"}
+    DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
+    STRIPE_LIVE_MODE = False
+
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -127,3 +134,5 @@ if "TEST_SERVER_RATE" in os.environ:
 if SUBSCRIBER == "organisation":
     ENTITLEMENTS_SUBSCRIBER_MODEL = "testapp.Organisation"
     ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = "tests.testapp.views.organisation_of"
+    DJSTRIPE_SUBSCRIBER_MODEL = "testapp.Organisation"
+    DJSTRIPE_SUBSCRIBER_MODEL_REQUEST_CALLBACK = "tests.testapp.views.organisation_of"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 
@@ -18,3 +19,5 @@ urlpatterns = [
     path("welcome/", CheckoutReturnView.as_view(entitlement_required="sso", next_page="plans")),
     path("", include("tests.testapp.gates")),
 ]
+if settings.DJSTRIPE:
+    urlpatterns.append(path("djstripe/", include("djstripe.urls", namespace="djstripe")))

@@ -16,6 +16,11 @@ class Organisation(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def email(self) -> str:
+        """dj-stripe wants one of whoever pays."""
+        return f"{self.pk}@organisations.example"
+
 
 class Staffer(User):
     """Inherits from the usual subscriber and counts for itself."""

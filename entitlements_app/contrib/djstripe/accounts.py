@@ -1,0 +1,21 @@
+"""Which Stripe account is the site's own: dj-stripe keeps rows of several, and this app's key is of one."""
+
+from __future__ import annotations
+
+from djstripe.models import APIKey
+from djstripe.settings import djstripe_settings
+
+from entitlements_app import conf
+
+
+def own_account() -> str | None:
+    """The id of the account whose API key this app uses, as dj-stripe knows it; `None` if it does not."""
+    keys = [conf.stripe_api_key(), djstripe_settings.get_default_api_key(conf.livemode())]
+    rows = APIKey.objects.filter(secret__in=[key for key in keys if key]).exclude(djstripe_owner_account=None)
+    owners = dict(rows.values_list("secret", "djstripe_owner_account__id"))
+    return next((owners[key] for key in keys if key in owners), None)
+
+
+def is_own(owner: str | None) -> bool:
+    """Whether rows of this owner are of the own account; those without an owner are, and all if nobody knows which."""
+    return owner is None or own_account() in (None, owner)

@@ -1,0 +1,32 @@
+from django.apps import apps
+from django.conf import settings
+from django.db import migrations
+from django.db.migrations.autodetector import MigrationAutodetector
+from django.db.migrations.graph import MigrationGraph
+from django.db.migrations.questioner import MigrationQuestioner
+from django.db.migrations.state import ProjectState
+
+LABEL = "djstripe"
+
+
+def _first_migration() -> migrations.Migration:
+    """What `makemigrations` would write if there were no migration yet."""
+    without, everything = ProjectState(), ProjectState.from_apps(apps)
+    for (label, _), model in everything.models.items():
+        if label != LABEL:
+            without.add_model(model)
+    detector = MigrationAutodetector(without, everything, MigrationQuestioner(specified_apps={LABEL}))
+    made = detector.changes(MigrationGraph(), trim_to_apps={LABEL})
+    return made[LABEL][0] if LABEL in made else migrations.Migration("nothing", LABEL)  # it is not installed
+
+
+_made = _first_migration()
+
+
+class Migration(migrations.Migration):
+    initial = True
+    dependencies = [
+        migrations.swappable_dependency(getattr(settings, name)) if app == "__setting__" else (app, name)
+        for app, name in _made.dependencies
+    ]
+    operations = _made.operations
