@@ -7,6 +7,7 @@ customers, the number of queries is the same.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
@@ -181,26 +182,39 @@ def save(
     return keys
 
 
-def relink(customer: Customer, subscriber_id: Any, *, now: datetime) -> None:
-    """Give a locked customer to a subscriber, or to none, and announce what that moves."""
-    before = customer.subscriber_id
-    own = {before, subscriber_id} if customer.account == "" else set()
-    announced = Announced.lock(own, livemode=customer.livemode)
-    customer.subscriber_id = subscriber_id
-    if subscriber_id is not None:
-        hint(customer, now=now, urgent=True)
-    customer.save(using=alias(), update_fields=["subscriber", *_SCHEDULE_FIELDS])
-    held = frozenset(primary(ActiveEntitlement).filter(customer=customer).values_list("lookup_key", flat=True))
+def relink(subscribers: Mapping[Customer, Any], *, now: datetime, urgent: bool = True) -> None:
+    """Give each of these locked customers, of one account and mode, to its subscriber, or all to none; say what moves.
+
+    Those who get one are marked for a fetch.
+    """
+    customers = sorted(subscribers, key=lambda customer: customer.pk)
+    own, livemode = customers[0].account == "", customers[0].livemode
+    before = {customer.pk: customer.subscriber_id for customer in customers}
+    announced = Announced.lock({*before.values(), *subscribers.values()} if own else set(), livemode=livemode)
+    for customer in customers:
+        customer.subscriber_id = subscribers[customer]
+        if customer.subscriber_id is not None:
+            hint(customer, now=now, urgent=urgent)
+    rewrite(Customer, customers, ["subscriber", *_SCHEDULE_FIELDS])
+    held: defaultdict[int, set[str]] = defaultdict(set)
+    rows = primary(ActiveEntitlement).filter(customer__in=customers)
+    for pk, key in rows.values_list("customer_id", "lookup_key"):
+        held[pk].add(key)
     if own:
-        bridges.end_granted([(subscriber_id, held)], livemode=customer.livemode)
-        if before is not None and before != subscriber_id:
-            bridges.end_ownerless([before], livemode=customer.livemode)
-    cause = Cause.UNLINK if subscriber_id is None else Cause.LINK
-    moves = [
-        Move(customer, before, Difference(frozenset(), held), Cause.UNLINK),
-        Move(customer, subscriber_id, Difference(held, frozenset()), Cause.LINK),
-    ]
-    announced.record(moves, cause=cause)
+        bridges.end_granted([(row.subscriber_id, held[row.pk]) for row in customers], livemode=livemode)
+        left = {before[row.pk] for row in customers if before[row.pk] not in (None, row.subscriber_id)}
+        if left:
+            bridges.end_ownerless(left, livemode=livemode)
+    moves = []
+    for customer in customers:
+        keys = frozenset(held[customer.pk])
+        lost, gained = Difference(frozenset(), keys), Difference(keys, frozenset())
+        moves += [
+            Move(customer, before[customer.pk], lost, Cause.UNLINK),
+            Move(customer, customer.subscriber_id, gained, Cause.LINK),
+        ]
+    is_link = any(customer.subscriber_id is not None for customer in customers)
+    announced.record(moves, cause=Cause.LINK if is_link else Cause.UNLINK)
 
 
 def _end_ownerless_bridges(deleted: Iterable[Customer]) -> None:

@@ -34,3 +34,15 @@ class Member(User):
 
     class Meta:
         proxy = True
+
+
+class Purse(models.Model):
+    """Where a site keeps ids of Stripe customers beside whoever pays."""
+
+    user = models.ForeignKey("auth.User", models.CASCADE, null=True, related_name="purses")
+    organisation = models.ForeignKey(Organisation, models.CASCADE, null=True, related_name="purses")
+    stripe_customer_id = models.CharField(max_length=300, blank=True, null=True)  # noqa: DJ001  (as sites have it)
+    pence = models.IntegerField(default=0)
+
+    def __str__(self) -> str:
+        return str(self.stripe_customer_id)
