@@ -32,7 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("--port", default=12111, help="0 takes a free one (default: %(default)s)")
         parser.add_argument("--webhook-url", help="deliver every event there; this machine only")
         parser.add_argument("--webhook-secret", default="whsec_simulator", help="default: %(default)s")
-        parser.add_argument("--api-key", default="sk_test_simulator", help="default: %(default)s")
+        parser.add_argument("--api-key", default="sk_test_simulatorWithoutAnySecret", help="default: %(default)s")
         parser.add_argument("--seed-file", help="JSON, see above: what is there at the start, without webhooks")
 
     def handle(self, *args: Any, **options: Any) -> None:

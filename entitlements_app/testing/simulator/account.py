@@ -67,6 +67,7 @@ class Account:
     clock: Clock
     identifiers: Identifiers
     livemode: bool
+    id: str = "acct_1Simulator"
     switches: Switches = field(default_factory=Switches)
     distortions: Distortions = field(default_factory=Distortions)
     lock: threading.RLock = field(default_factory=threading.RLock)

@@ -15,6 +15,7 @@ from . import (
     features,
     forms,
     grants,
+    own_account,
     parameters,
     payment_methods,
     products,
@@ -101,6 +102,7 @@ ROUTES = (
         _CUSTOMER_FIELDS,
     ),
     Route("DELETE /v1/customers/{customer}", customers.delete_customer, _CUSTOMER),
+    Route("GET /v1/customers/{customer}/sources", customers.list_sources, "list:source", "object"),
     Route(
         "GET /v1/subscriptions",
         subscriptions.list_subscriptions,
@@ -139,6 +141,16 @@ ROUTES = (
         "customer",
     ),
     Route(
+        "GET /v1/payment_methods",
+        payment_methods.list_payment_methods,
+        "list:payment_method",
+        "customer type",
+    ),
+    Route("GET /v1/payment_methods/{payment_method}", payment_methods.retrieve_payment_method, "payment_method"),
+    Route("GET /v1/account", own_account.retrieve_own_account, "account"),
+    Route("GET /v1/accounts", own_account.list_connected_accounts, "list:account"),
+    Route("GET /v1/accounts/{account}", own_account.retrieve_account, "account"),
+    Route(
         "DELETE /v1/subscriptions/{subscription_exposed_id}",
         subscriptions.cancel_subscription,
         _SUBSCRIPTION,
@@ -151,7 +163,7 @@ ROUTES = (
         "POST /v1/webhook_endpoints",
         webhooks.create_endpoint,
         _ENDPOINT,
-        "api_version description enabled_events metadata url",
+        "api_version connect description enabled_events metadata url",
     ),
     Route("GET /v1/webhook_endpoints/{webhook_endpoint}", webhooks.retrieve_endpoint, _ENDPOINT),
     Route(

@@ -13,9 +13,9 @@ def create_customer(account: Account, call: Call) -> Json:
         "currency": None,
         "default_source": None,
         "delinquent": False,
-        "description": params.get("description"),
+        "description": params.get("description") or None,
         "discount": None,
-        "email": params.get("email"),
+        "email": params.get("email") or None,
         "invoice_prefix": account.identifiers.short("inv")[-8:].upper(),
         "invoice_settings": {
             "custom_fields": None,
@@ -25,9 +25,9 @@ def create_customer(account: Account, call: Call) -> Json:
         },
         "livemode": account.livemode,
         "metadata": merged_metadata({}, params.get("metadata", {})),
-        "name": params.get("name"),
+        "name": params.get("name") or None,
         "next_invoice_sequence": 1,
-        "phone": params.get("phone"),
+        "phone": params.get("phone") or None,
         "preferred_locales": [],
         "shipping": None,
         "tax_exempt": "none",
@@ -52,6 +52,12 @@ def list_customers(account: Account, call: Call) -> Json:
     return paging.page(rows, params, url="/v1/customers", kind="customer", keep=keep)
 
 
+def list_sources(account: Account, call: Call) -> Json:
+    """None: cards are payment methods here."""
+    customer = account.find(account.customers, "customer", call.ids[0], param="customer")
+    return paging.page([], call.params, url=f"/v1/customers/{customer['id']}/sources", kind="source")
+
+
 def retrieve_customer(account: Account, call: Call) -> Json:
     """A deleted customer is still found: `{id, object, deleted}` with status 200."""
     held = account.customers.get(call.ids[0], {})
@@ -60,11 +66,11 @@ def retrieve_customer(account: Account, call: Call) -> Json:
 
 def update_customer(account: Account, call: Call) -> Json:
     customer = account.find(account.customers, "customer", call.ids[0], param="customer")
-    changes = dict(call.params)
+    changes = {key: None if value == "" else value for key, value in call.params.items()}
     if "invoice_settings" in changes:
         changes["invoice_settings"] = customer["invoice_settings"] | _invoice_settings(account, customer, call.params)
     if "metadata" in changes:
-        changes["metadata"] = merged_metadata(customer["metadata"], changes["metadata"])
+        changes["metadata"] = merged_metadata(customer["metadata"], call.params["metadata"])
     previous = changed(customer, changes)
     if previous:
         events.record(account, "customer.updated", dict(customer), previous=previous, call=call)

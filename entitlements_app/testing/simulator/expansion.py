@@ -1,5 +1,6 @@
 """`expand[]`: an id in an answer is replaced by the object it names, where Stripe's API allows it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from . import errors
@@ -12,10 +13,26 @@ FIELDS: dict[str, dict[str, str]] = {
     "entitlements.active_entitlement": {"feature": "entitlements.feature"},
     "product_feature": {"entitlement_feature": "entitlements.feature"},
     "product": {"default_price": "price"},
-    "price": {"product": "product"},
-    "subscription": {"customer": "customer", "items": "list:subscription_item"},
-    "subscription_item": {"price": "price"},
+    "price": {"product": "product", "currency_options": "currency_options", "tiers": "tiers"},
+    "customer": {"default_source": "source", "sources": "sources"},
+    "subscription": {"customer": "customer", "discounts": "discount", "items": "list:subscription_item"},
+    "subscription_item": {"discounts": "discount", "price": "price"},
 }
+
+
+def _sources(customer: Json) -> Json:
+    """Always empty: nobody pays with the cards of before payment methods here."""
+    return {"object": "list", "data": [], "has_more": False, "url": f"/v1/customers/{customer['id']}/sources"}
+
+
+def _currency_options(price: Json) -> Json:
+    """Only the price's own currency."""
+    fields = ("custom_unit_amount", "tax_behavior", "unit_amount", "unit_amount_decimal")
+    return {price["currency"]: {name: price[name] for name in fields}}
+
+
+# What an answer has only if it is asked for.
+LEFT_OUT: dict[str, Callable[[Json], Json]] = {"sources": _sources, "currency_options": _currency_options}
 
 
 def expand(account: Account, answer: Json, paths: list[str], returns: str) -> None:
@@ -43,10 +60,14 @@ def _step(kind: str, key: str) -> str | None:
 
 
 def _expand_keys(account: Account, node: Any, keys: list[str], kind: str) -> None:
-    if not keys or node is None:
+    if not keys or node is None or node.get("deleted"):
         return
     key, rest = keys[0], keys[1:]
     step = _step(kind, key) or ""
+    if step in LEFT_OUT:
+        node[key] = LEFT_OUT[step](node)
+    if key not in node:  # tiers, which no price has here
+        return
     if isinstance(node[key], str):
         node[key] = _named(account, step, node[key])
     for child in node[key] if isinstance(node[key], list) else [node[key]]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from . import errors
 
 _SUBJECTS = {
+    "account": "accounts_kyc_basic",
+    "accounts": "accounts_kyc_basic",
     "entitlements": "entitlement",
     "products": "product",
     "prices": "plan",

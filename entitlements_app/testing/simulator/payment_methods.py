@@ -1,6 +1,6 @@
 """Stripe's test cards. Money is always there, unless the card that would pay is one of those that fail."""
 
-from . import errors
+from . import errors, paging
 from .account import Account, Call, Json
 
 CHARGES_FAIL = "pm_card_chargeCustomerFail"
@@ -29,6 +29,20 @@ def attach_payment_method(account: Account, call: Call) -> Json:
     if token == CHARGES_FAIL:
         account.failing_cards.add(card["id"])
     return card
+
+
+def list_payment_methods(account: Account, call: Call) -> Json:
+    params = call.params
+
+    def keep(card: Json) -> bool:
+        return all(params.get(name, card[name]) == card[name] for name in ("customer", "type"))
+
+    rows = account.payment_methods.values()
+    return paging.page(rows, params, url="/v1/payment_methods", kind="PaymentMethod", keep=keep)
+
+
+def retrieve_payment_method(account: Account, call: Call) -> Json:
+    return account.find(account.payment_methods, "PaymentMethod", call.ids[0], param="payment_method")
 
 
 def check(account: Account, customer: str, name: str, *, param: str) -> str:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from django.http import HttpResponseBase
     from django.test import Client
 
+# Of the shape that dj-stripe demands of a key.
+NO_SECRET = "simulatorWithoutAnySecret"
+
 
 @dataclass(frozen=True)
 class SignedDelivery:
@@ -43,15 +46,15 @@ class Simulation(Conveniences, FaultSwitches, SwitchBoard):
         seed: int | None,
     ) -> None:
         mode, other_mode = ("live", "test") if livemode else ("test", "live")
-        self.api_key = api_key or f"sk_{mode}_simulator"
+        self.api_key = api_key or f"sk_{mode}_{NO_SECRET}"
         if self.api_key.startswith((f"sk_{other_mode}_", f"rk_{other_mode}_")):
             raise ValueError(f"a {other_mode} key cannot see the {mode} mode that is simulated")
         self.webhook_secret = webhook_secret
         self.livemode = livemode
         self.clock = Clock()
-        self.account_id = "acct_1Simulator"
-        self._keys = Keys(self.api_key, self.account_id)
         self._account = Account(self.clock, Identifiers(livemode=livemode, seed=seed), livemode)
+        self.account_id = self._account.id
+        self._keys = Keys(self.api_key, self.account_id)
         self._webhook_faults = WebhookFaults()
         self._request_faults = RequestFaults()
         self._request_log = RequestLog()
@@ -111,8 +114,10 @@ class Simulation(Conveniences, FaultSwitches, SwitchBoard):
         secret = self.webhook_secret if secret is None else secret
         return SignedDelivery(body, webhooks.delivery_headers(body, secret=secret, t=t))
 
-    def deliver(self, client: Client, path: str | None = None) -> list[HttpResponseBase]:
+    def deliver(self, client: Client, path: str | None = None, *, secret: str | None = None) -> list[HttpResponseBase]:
         """Post every event that it has not posted before to the app's webhook, in order, through Django's test client.
+
+        Another endpoint is named by its path, and its secret if that is not `webhook_secret`.
 
         Needs neither server nor endpoint; no webhook fault applies and nothing is logged. Assert on the answers: a
         refused event is not posted again.
@@ -124,7 +129,7 @@ class Simulation(Conveniences, FaultSwitches, SwitchBoard):
             waiting = [name for name in self._account.events if name not in self._handed_over]
         responses: list[HttpResponseBase] = []
         for event_id in waiting:
-            delivery = self.signed_delivery(event_id)
+            delivery = self.signed_delivery(event_id, secret=secret)
             kind = delivery.headers["Content-Type"]
             responses.append(client.post(path, delivery.body, content_type=kind, headers=delivery.headers))
             self._handed_over.add(event_id)
