@@ -300,7 +300,7 @@ def stop(error: Stopped) -> None:
     if not update(running, stopped_at=timezone.now(), stopped_key=_fingerprint(), stopped_reason=error.reason):
         return  # calls that were made together are refused together
     logger.critical(
-        "Stripe refused the API key (%s). Nothing is fetched until ENTITLEMENTS_STRIPE_API_KEY changes "
+        "Stripe refused the API key (%s). Nothing is fetched until the key in the settings changes "
         "or `manage.py entitlements_run --resume` is run.",
         error.reason,
     )

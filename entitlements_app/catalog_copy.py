@@ -128,5 +128,5 @@ def _always(listed: tuple[Attachment, ...]) -> Callable[[tuple[Attachment, ...]]
 
 def _checked(row: _M) -> _M:
     if row.account or row.livemode is not conf.livemode():
-        raise ValueError(f"{row.stripe_id} belongs to another account or mode than ENTITLEMENTS_STRIPE_API_KEY.")
+        raise ValueError(f"{row.stripe_id} belongs to another account or mode than the API key.")
     return row

@@ -17,7 +17,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Djan
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from . import conf
+from . import beside_djstripe, conf
 from .subscribers import get_subscriber_model
 
 # E005 is in database_checks. A malformed ENTITLEMENTS_SUBSCRIBER_MODEL stops the start before any check.
@@ -38,6 +38,15 @@ _MALFORMED: tuple[tuple[str, Callable[[], object], str], ...] = (
     ("E018", conf.webhook_processing, 'Leave it out, for "inline".'),
 )
 
+_HINTS_BESIDE_DJSTRIPE = {
+    "E001": "Take the key from Stripe's Dashboard: rk_live_… or sk_test_…. With ENTITLEMENTS_STRIPE_API_KEY, those of "
+    "dj-stripe's settings are not read.",
+    "E002": "See that STRIPE_LIVE_MODE and the key are of one mode, and leave ENTITLEMENTS_LIVEMODE out. Or set "
+    "ENTITLEMENTS_STRIPE_API_KEY: then the mode follows it, and dj-stripe's is not read.",
+    "E003": "Leave it out, to use Stripe's own. With ENTITLEMENTS_STRIPE_API_BASE, STRIPE_API_HOST is not read.",
+    "E006": "Name a function f(request) that returns a subscriber or None. With ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST, "
+    "DJSTRIPE_SUBSCRIBER_MODEL_REQUEST_CALLBACK is not read.",
+}
 _OF_ONE_PROCESS = ("django.core.cache.backends.locmem.", "django.core.cache.backends.dummy.")
 
 
@@ -50,15 +59,15 @@ def check_credentials(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _malformed() -> Iterator[CheckMessage]:
-    key_is_malformed = False
+    hints = _HINTS_BESIDE_DJSTRIPE if beside_djstripe.is_installed() else {}
     for number, read, hint in _MALFORMED:
         try:
             read()
         except ImproperlyConfigured as error:
-            if number == "E002" and key_is_malformed:  # then the mode cannot be told, either
+            # The key and the mode are read of each other. What is wrong with either is told once, as its own.
+            if number in ("E001", "E002") and (number == "E001") is not isinstance(error, conf.MalformedKey):
                 continue
-            key_is_malformed |= number == "E001"
-            yield Error(str(error), hint=hint, id=f"entitlements_app.{number}")
+            yield Error(str(error), hint=hints.get(number, hint), id=f"entitlements_app.{number}")
 
 
 def _misspelt() -> Iterator[CheckMessage]:
@@ -74,11 +83,13 @@ def _misspelt() -> Iterator[CheckMessage]:
 
 def _no_subscriber() -> Iterator[CheckMessage]:
     users_pay = issubclass(get_user_model(), get_subscriber_model())
-    if not users_pay and getattr(settings, "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", None) is None:
+    if not users_pay and beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST").value is None:
+        setting = beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_MODEL").name
+        theirs = " or DJSTRIPE_SUBSCRIBER_MODEL_REQUEST_CALLBACK" if beside_djstripe.is_installed() else ""
         yield Warning(
-            "ENTITLEMENTS_SUBSCRIBER_MODEL is not the user model, and nothing says which subscriber a request is of: "
+            f"{setting} is not the user model, and nothing says which subscriber a request is of: "
             "every gate that asks about a request of a signed-in user will fail.",
-            hint="Set ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST to the dotted path of a function f(request).",
+            hint=f"Set ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST{theirs} to the dotted path of a function f(request).",
             id="entitlements_app.W007",
         )
 
@@ -116,15 +127,22 @@ def _no_workers() -> Iterator[CheckMessage]:
 def _no_key() -> Iterator[CheckMessage]:
     if _read(conf.stripe_api_key) is None and _is_well_formed(conf.stripe_api_key):
         mode = "live" if _read(conf.livemode) else "test"
+        missing, hint = "ENTITLEMENTS_STRIPE_API_KEY is not set", "Set it"
+        if beside_djstripe.is_installed():
+            theirs = beside_djstripe.LIVE_KEY if mode == "live" else beside_djstripe.TEST_KEY
+            missing = f"Neither ENTITLEMENTS_STRIPE_API_KEY nor {theirs} is set"
+            hint = (
+                f"Keys that stand only in dj-stripe's table are not used. Set {theirs}, or ENTITLEMENTS_STRIPE_API_KEY"
+            )
         yield Warning(
-            f"ENTITLEMENTS_STRIPE_API_KEY is not set: lost webhooks are never mended, and gates see {mode} mode.",
-            hint="Set it to a restricted key that may read entitlements, customers, events and products.",
+            f"{missing}: lost webhooks are never mended, and gates see {mode} mode.",
+            hint=f"{hint} to a restricted key that may read entitlements, customers, events and products.",
             id="entitlements_app.W001",
         )
 
 
 def _no_secret() -> Iterator[CheckMessage]:
-    if _read(conf.webhook_secrets) == ():
+    if _read(conf.webhook_secrets) == () and not beside_djstripe.has_endpoint():
         yield Warning(
             "ENTITLEMENTS_WEBHOOK_SECRETS is empty: every webhook is refused.",
             hint='Set it to a list with the signing secret of your endpoint in Stripe: ["whsec_…"].',
@@ -134,9 +152,10 @@ def _no_secret() -> Iterator[CheckMessage]:
 
 def _unencrypted() -> Iterator[CheckMessage]:
     parts = urlsplit(_read(conf.stripe_api_base) or "")
+    setting = beside_djstripe.read("ENTITLEMENTS_STRIPE_API_BASE").name
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         yield Warning(
-            "ENTITLEMENTS_STRIPE_API_BASE is not https: the API key would cross the network unencrypted.",
+            f"{setting} is not https: the API key would cross the network unencrypted.",
             hint="Use https for everything but a simulator on this machine.",
             id="entitlements_app.W010",
         )

@@ -1,5 +1,6 @@
 """Every setting of the app, with its type and default. Settings are read at use, never at import.
 
+What is not set comes from dj-stripe's settings, where the site runs beside it. Messages name the setting that was read.
 What gates need on every request is parsed once, and anew after `setting_changed`, which `override_settings` sends. A
 malformed setting raises `ImproperlyConfigured`. No message repeats a value: it may be a secret.
 """
@@ -9,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
-from inspect import iscoroutinefunction, signature
+from inspect import iscoroutinefunction
 from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.shortcuts import resolve_url
-from django.urls import NoReverseMatch
-from django.utils.functional import Promise
-from django.utils.module_loading import import_string
 from django.views.decorators.debug import sensitive_variables
+
+from . import beside_djstripe, site_functions
+from .beside_djstripe import Setting
 
 NAMES = (
     "ENTITLEMENTS_STRIPE_API_KEY",
@@ -40,10 +40,6 @@ NAMES = (
     "ENTITLEMENTS_CONFIRM_EVERY",
 )
 
-_NOT_DENIED = (
-    "ENTITLEMENTS_DENIED is neither the dotted path of a function that can be imported, nor a URL that begins with "
-    "/ or https://, nor the name of one."
-)
 _TEST_PREFIXES = ("sk_test_", "rk_test_")
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
 _KEY_PREFIXES = (*_TEST_PREFIXES, *_LIVE_PREFIXES, "pk_test_", "pk_live_")
@@ -52,50 +48,88 @@ _LONGEST_CONFIRM_EVERY = timedelta(days=366)
 _LONGEST_CACHE_SECONDS = 7 * 24 * 3600
 
 
+class MalformedKey(ImproperlyConfigured):
+    """No API key can be read, and so no mode that follows it, either."""
+
+
 @sensitive_variables()
 def stripe_api_key() -> str | None:
     """The secret or restricted key, `None` where Stripe is not to be called."""
-    key = getattr(settings, "ENTITLEMENTS_STRIPE_API_KEY", None)
-    if key is None or key == "":
-        return None
-    if not isinstance(key, str) or not key.strip().isascii() or len(key.split()) != 1:
-        raise ImproperlyConfigured("ENTITLEMENTS_STRIPE_API_KEY must be one ASCII string without blanks.")
-    key = key.strip()
-    if not key.startswith(_TEST_PREFIXES + _LIVE_PREFIXES):
-        raise ImproperlyConfigured(
-            "ENTITLEMENTS_STRIPE_API_KEY must be a secret or restricted key: "
-            "it starts with sk_test_, rk_test_, sk_live_ or rk_live_."
-        )
-    return key
+    return _key().value  # type: ignore[no-any-return]
 
 
 @sensitive_variables()
 def livemode() -> bool:
     """The mode that gates see: as set, else the API key's, else test mode."""
-    key = stripe_api_key()
-    of_key = None if key is None else key.startswith(_LIVE_PREFIXES)
-    mode = getattr(settings, "ENTITLEMENTS_LIVEMODE", None)
-    if mode is None:
-        return bool(of_key)
-    if not isinstance(mode, bool):
-        raise ImproperlyConfigured("ENTITLEMENTS_LIVEMODE must be True or False.")
-    if of_key is not None and mode is not of_key:
+    mode, key = _mode(), _key()
+    if key.value is not None and _is_live(key.value) is not mode.value:
         raise ImproperlyConfigured(
-            "ENTITLEMENTS_LIVEMODE contradicts the prefix of ENTITLEMENTS_STRIPE_API_KEY: "
+            f"{mode.name} contradicts the prefix of {key.name}: "
             "asking one mode about customers of the other would take their access away."
         )
-    return mode
+    return mode.value  # type: ignore[no-any-return]
+
+
+@sensitive_variables()
+def _key() -> Setting:
+    own = _own_key()
+    if own is not None or not beside_djstripe.is_installed():
+        return Setting(own, "ENTITLEMENTS_STRIPE_API_KEY")
+    value, name = beside_djstripe.default_api_key(livemode=_mode().value)
+    return Setting(_parsed_key(name, value), name)
+
+
+@sensitive_variables()
+def _mode() -> Setting:
+    """The mode, whether or not the key is of it. dj-stripe's is not asked if there is a key of ours."""
+    mode = getattr(settings, "ENTITLEMENTS_LIVEMODE", None)
+    if mode is not None:
+        if not isinstance(mode, bool):
+            raise ImproperlyConfigured("ENTITLEMENTS_LIVEMODE must be True or False.")
+        return Setting(mode, "ENTITLEMENTS_LIVEMODE")
+    key, name = _own_key(), "ENTITLEMENTS_STRIPE_API_KEY"
+    if key is None:
+        theirs = beside_djstripe.get(beside_djstripe.LIVE_MODE)
+        if theirs is not None:
+            if theirs not in (True, False):
+                raise ImproperlyConfigured("STRIPE_LIVE_MODE must be True or False; dj-stripe takes any text for True.")
+            return Setting(bool(theirs), beside_djstripe.LIVE_MODE)
+        name = beside_djstripe.SECRET_KEY
+        key = _parsed_key(name, beside_djstripe.get(name))
+    return Setting(False, "Test mode, the default,") if key is None else Setting(_is_live(key), f"The prefix of {name}")
+
+
+@sensitive_variables()
+def _own_key() -> str | None:
+    name = "ENTITLEMENTS_STRIPE_API_KEY"
+    return _parsed_key(name, getattr(settings, "ENTITLEMENTS_STRIPE_API_KEY", None))
+
+
+@sensitive_variables()
+def _parsed_key(name: str, key: object) -> str | None:
+    if key is None or key == "":
+        return None
+    if not isinstance(key, str) or not key.strip().isascii() or len(key.split()) != 1:
+        raise MalformedKey(f"{name} must be one ASCII string without blanks.")
+    key = key.strip()
+    if not key.startswith(_TEST_PREFIXES + _LIVE_PREFIXES):
+        raise MalformedKey(
+            f"{name} must be a secret or restricted key: it starts with sk_test_, rk_test_, sk_live_ or rk_live_."
+        )
+    return key
+
+
+def _is_live(key: str) -> bool:
+    return key.startswith(_LIVE_PREFIXES)
 
 
 def stripe_api_base() -> str | None:
     """Base URL without a trailing slash, `None` for Stripe's own."""
-    base = getattr(settings, "ENTITLEMENTS_STRIPE_API_BASE", None)
+    base, name = beside_djstripe.read("ENTITLEMENTS_STRIPE_API_BASE")
     if base is None or base == "":
         return None
     if not isinstance(base, str) or not _is_base_url(base.strip()):
-        raise ImproperlyConfigured(
-            "ENTITLEMENTS_STRIPE_API_BASE must be a URL like https://stripe.proxy.example, without path or query."
-        )
+        raise ImproperlyConfigured(f"{name} must be a URL like https://stripe.proxy.example, without path or query.")
     return base.strip().rstrip("/")
 
 
@@ -140,55 +174,37 @@ def webhook_processing() -> Literal["inline", "celery"]:
 
 
 def subscriber_model() -> str:
-    """The model that pays, as `app_label.ModelName`. Chosen before the first migrate."""
-    model = getattr(settings, "ENTITLEMENTS_SUBSCRIBER_MODEL", None) or settings.AUTH_USER_MODEL
+    """The model that pays, as `app_label.ModelName`. Chosen before the first migrate, which names it as this does."""
+    model, name = beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_MODEL")
+    model = model or settings.AUTH_USER_MODEL
     if not isinstance(model, str) or model.count(".") != 1:
-        raise ImproperlyConfigured('ENTITLEMENTS_SUBSCRIBER_MODEL must look like "app_label.ModelName".')
+        raise ImproperlyConfigured(f'{name} must look like "app_label.ModelName".')
     return model
+
+
+def subscriber_migration() -> tuple[str, str]:
+    """What has to be migrated before a foreign key to the subscriber: app and migration."""
+    model = subscriber_model()
+    return model.partition(".")[0], beside_djstripe.subscriber_migration(model) or "__first__"
 
 
 @lru_cache(maxsize=1)
 def subscriber_from_request() -> Callable[[Any], Any] | None:
     """The site's `f(request) -> subscriber or None`, sync or async; `None` stands for `request.user`."""
-    return _function("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "request")
+    value, name = beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST")
+    if name != "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST" and callable(value):  # dj-stripe takes the function itself, too
+        return site_functions.checked(name, value, "request")
+    return site_functions.load(name, value, "request")
 
 
 def subscriber_for_customer() -> Callable[[Any], Any] | None:
     """The site's `f(customer) -> subscriber or None`, asked about customers that nobody has linked."""
-    function = _function("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER", "customer")
+    name = "ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER"
+    path = getattr(settings, "ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER", None)
+    function = site_functions.load(name, path, "customer")
     if iscoroutinefunction(function):
-        raise ImproperlyConfigured("ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER names an async function; workers call it.")
+        raise ImproperlyConfigured(f"{name} names an async function; workers call it.")
     return function
-
-
-def _function(name: str, argument: str) -> Callable[[Any], Any] | None:
-    path = getattr(settings, name, None)
-    if path is None:
-        return None
-    if not isinstance(path, str):
-        raise ImproperlyConfigured(f"{name} must be the dotted path of a function.")
-    return _imported(name, path, argument)
-
-
-@lru_cache(maxsize=16)
-def _imported(name: str, path: str, argument: str) -> Callable[[Any], Any]:
-    try:
-        function = import_string(path)
-    except (ImportError, AttributeError) as error:
-        raise ImproperlyConfigured(f"{name} must be the dotted path of a function that can be imported.") from error
-    if not callable(function):
-        raise ImproperlyConfigured(f"{name} names something that cannot be called.")
-    if not _takes(function, argument):
-        raise ImproperlyConfigured(f"{name} names a function that does not take ({argument}).")
-    return function  # type: ignore[no-any-return]
-
-
-def _takes(function: Callable[..., Any], *arguments: str) -> bool:
-    try:
-        signature(function).bind(*arguments)
-    except (TypeError, ValueError):  # the second of one that tells nothing, as some of C do
-        return False
-    return True
 
 
 def cache() -> str | None:
@@ -233,37 +249,7 @@ def denied() -> Callable[..., Any] | str | None:
     value = getattr(settings, "ENTITLEMENTS_DENIED", None)
     if value is None:
         return None
-    if isinstance(value, Promise):  # reverse_lazy
-        return _denied_url(value)
-    if not isinstance(value, str) or not value.strip():
-        raise ImproperlyConfigured("ENTITLEMENTS_DENIED must be a dotted path, a URL, the name of one, or None.")
-    if "." in value and all(part.isidentifier() for part in value.split(".")):
-        return _denied_function(value)
-    return _denied_url(value)
-
-
-def _denied_function(path: str) -> Callable[..., Any]:
-    try:
-        function = import_string(path)
-    except ImportError as error:
-        raise ImproperlyConfigured(_NOT_DENIED) from error
-    if not callable(function):
-        raise ImproperlyConfigured("ENTITLEMENTS_DENIED names something that cannot be called.")
-    if not _takes(function, "request", "missing"):
-        raise ImproperlyConfigured("ENTITLEMENTS_DENIED names a function that does not take (request, missing).")
-    return function  # type: ignore[no-any-return]
-
-
-def _denied_url(value: str | Promise) -> str:
-    try:
-        url = resolve_url(str(value))
-        parts = urlsplit(url)
-    except (NoReverseMatch, ValueError) as error:
-        raise ImproperlyConfigured(_NOT_DENIED) from error
-    # `resolve_url` takes any text with a dot or a slash for a URL.
-    if not (url.startswith("/") or (parts.scheme in ("http", "https") and parts.netloc)):
-        raise ImproperlyConfigured(_NOT_DENIED)
-    return url
+    return site_functions.load_or_resolve("ENTITLEMENTS_DENIED", value, "request", "missing")
 
 
 def stripe_rate() -> float:

@@ -14,7 +14,7 @@ from django.db import connections
 from django.db.models import Case, F, Q, QuerySet, Subquery, Sum, When
 from django.utils import timezone
 
-from . import budget, conf
+from . import beside_djstripe, budget, conf
 from .models import Customer, EntitlementChange, SubscriberState, SyncRun, WebhookEvent
 from .one_query import how_many_wait
 from .transactions import alias, primary
@@ -27,11 +27,15 @@ Drift = EntitlementChange.Drift
 
 @dataclass(frozen=True)
 class Configuration:
-    """What is set, and never to which secret. `processing`: who processes webhooks, `inline` or `celery`."""
+    """What is set, and never to which secret. `processing`: who processes webhooks, `inline` or `celery`.
+
+    `djstripe_endpoint`: whether events can come by dj-stripe's endpoint, which needs no secret of ours.
+    """
 
     livemode: bool
     api_key: bool
     webhook_secrets: int
+    djstripe_endpoint: bool
     processing: str
     rate: float
     confirm_every_seconds: int
@@ -175,6 +179,7 @@ def _configuration() -> Configuration:
         livemode=conf.livemode(),
         api_key=conf.stripe_api_key() is not None,
         webhook_secrets=len(conf.webhook_secrets()),
+        djstripe_endpoint=beside_djstripe.has_endpoint(),
         processing=conf.webhook_processing(),
         rate=conf.stripe_rate(),
         confirm_every_seconds=int(conf.confirm_every().total_seconds()),

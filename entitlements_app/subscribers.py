@@ -11,7 +11,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db.models import Field, ForeignKey, Model
 
-from . import conf
+from . import beside_djstripe, conf
 
 
 def get_subscriber_model() -> type[Model]:
@@ -27,8 +27,13 @@ def _concrete_model(label: str) -> type[Model]:
     try:
         model = apps.get_model(label)
     except LookupError as error:
-        raise ImproperlyConfigured(f"ENTITLEMENTS_SUBSCRIBER_MODEL names no installed model: {error}") from error
+        raise ImproperlyConfigured(f"{_setting()} names no installed model: {error}") from error
     return model._meta.concrete_model or model
+
+
+def _setting() -> str:
+    """The name of the setting that says which model pays."""
+    return beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_MODEL").name
 
 
 def get_key_field() -> Field[Any, Any]:
@@ -72,8 +77,7 @@ def subscriber_key(subscriber: object) -> Any:
         unsaid = isinstance(subscriber, AbstractBaseUser) and conf.subscriber_from_request() is None
         remedy = " If users are not your subscribers, set ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST." if unsaid else ""
         raise TypeError(
-            f"Expected an instance of {model._meta.label} (ENTITLEMENTS_SUBSCRIBER_MODEL), "
-            f"got {type(subscriber).__name__}.{remedy}"
+            f"Expected an instance of {model._meta.label} ({_setting()}), got {type(subscriber).__name__}.{remedy}"
         )
     if subscriber._state.adding:
         return None

@@ -10,9 +10,9 @@ from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Django's own name)
-from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
+from . import beside_djstripe
 from .backends import LABEL, EntitlementsBackend
 from .middleware import EntitlementsMiddleware
 
@@ -45,7 +45,7 @@ def check_middleware(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _no_authentication() -> list[CheckMessage]:
-    if getattr(settings, "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", None) is not None:
+    if beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST").value is not None:
         return []
     return [
         Warning(
@@ -78,19 +78,23 @@ def check_backends(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
 
 
 def check_webhook_url(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
-    if not getattr(settings, "ROOT_URLCONF", None):
+    if not getattr(settings, "ROOT_URLCONF", None) or beside_djstripe.has_endpoint():
         return []
-    try:
-        reverse("entitlements:webhook")
-    except NoReverseMatch:
-        return [
-            Warning(
-                "The webhook endpoint has no URL: Stripe cannot say what changes.",
-                hint='Add path("stripe/", include("entitlements_app.urls")) to your urlpatterns.',
-                id="entitlements_app.W003",
-            )
-        ]
-    return []
+    if beside_djstripe.is_routed("entitlements:webhook"):
+        return []
+    if beside_djstripe.is_installed():
+        endpoint = "Neither dj-stripe's webhook endpoint nor this app's has a URL"
+        include = 'path("stripe/", include("djstripe.urls", namespace="djstripe"))'
+    else:
+        endpoint = "The webhook endpoint has no URL"
+        include = 'path("stripe/", include("entitlements_app.urls"))'
+    return [
+        Warning(
+            f"{endpoint}: Stripe cannot say what changes.",
+            hint=f"Add {include} to your urlpatterns.",
+            id="entitlements_app.W003",
+        )
+    ]
 
 
 def check_label(app_configs: object, **kwargs: Any) -> list[CheckMessage]:

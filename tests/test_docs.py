@@ -42,12 +42,12 @@ def modules() -> list[ModuleType]:
 def test_each_setting_has_its_section() -> None:
     headings = set(re.findall(r"^### `(\w+)`$", (DOCS / "settings.md").read_text(), flags=re.M))
     assert headings == set(conf.NAMES)
-    read = set(re.findall(r'(?:settings, |_function\(|_seconds\()"(ENTITLEMENTS_\w+)"', source()))
+    read = set(re.findall(r'(?:settings, |read\(|_seconds\()"(ENTITLEMENTS_\w+)"', source()))
     assert read == set(conf.NAMES), "each is read, and no other"
 
 
 def test_each_check_id_is_documented_and_used_once() -> None:
-    used = [id_ for file in PACKAGE.glob("*checks.py") for id_ in _ids(file.read_text())]
+    used = [id_ for file in PACKAGE.rglob("*checks.py") for id_ in _ids(file.read_text())]
     documented = re.findall(r"^\| `entitlements_app\.([EW]\d{3})`", (DOCS / "errors.md").read_text(), flags=re.M)
     assert sorted(documented) == sorted(set(used)) == sorted(used)
 

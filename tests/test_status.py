@@ -134,7 +134,15 @@ def test_the_fields_are_those_that_are_documented(polled: None) -> None:
         "problems": None,
         "as_of": None,
         "configuration": dict.fromkeys(
-            ["livemode", "api_key", "webhook_secrets", "processing", "rate", "confirm_every_seconds"]
+            [
+                "livemode",
+                "api_key",
+                "webhook_secrets",
+                "djstripe_endpoint",
+                "processing",
+                "rate",
+                "confirm_every_seconds",
+            ]
         ),
         "events": dict.fromkeys(["pending", "overdue", "oldest_pending_seconds", "failed"]),
         "customers": dict.fromkeys(

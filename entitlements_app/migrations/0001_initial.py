@@ -1,17 +1,20 @@
 import django.db.models.deletion
 import django.utils.timezone
-from django.conf import settings
 from django.db import migrations, models
+from django.db.migrations.migration import SwappableTuple
+
+from entitlements_app import conf
 
 # Written by hand: the subscriber is swappable by a setting of this app (ENTITLEMENTS_SUBSCRIBER_MODEL).
-SUBSCRIBER_MODEL = getattr(settings, "ENTITLEMENTS_SUBSCRIBER_MODEL", None) or settings.AUTH_USER_MODEL
+# Read as models read it: they must never disagree.
+SUBSCRIBER_MODEL = conf.subscriber_model()
 
 
 class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        migrations.swappable_dependency(SUBSCRIBER_MODEL),
+        SwappableTuple(conf.subscriber_migration(), SUBSCRIBER_MODEL),
     ]
 
     operations = [

@@ -3,8 +3,11 @@ import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
 
+from entitlements_app import conf
+
 # Written by hand: the subscriber is swappable by a setting of this app (ENTITLEMENTS_SUBSCRIBER_MODEL).
-SUBSCRIBER_MODEL = getattr(settings, "ENTITLEMENTS_SUBSCRIBER_MODEL", None) or settings.AUTH_USER_MODEL
+# Read as models read it: they must never disagree.
+SUBSCRIBER_MODEL = conf.subscriber_model()
 
 
 class Migration(migrations.Migration):

@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from django.test import Client, override_settings
 from django.urls import reverse
 
-from entitlements_app import conf
+from entitlements_app import beside_djstripe, conf
 from entitlements_app.lookup_keys import check_key
 from entitlements_app.models import Customer
 from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUMMARY_UPDATED
@@ -47,7 +47,9 @@ class WebhookClient:
         header = signature(body, secret=_first_secret() if secret is None else secret, t=t)
         url = reverse("entitlements:webhook")
         # The real Stripe knows nothing of customers of tests, and to be told so would take away what the event granted.
-        with override_settings(ENTITLEMENTS_LIVEMODE=conf.livemode(), ENTITLEMENTS_STRIPE_API_KEY=None):
+        of_djstripe = beside_djstripe.KEYS if beside_djstripe.is_installed() else ()
+        no_key = dict.fromkeys(("ENTITLEMENTS_STRIPE_API_KEY", *of_djstripe))
+        with override_settings(ENTITLEMENTS_LIVEMODE=conf.livemode(), **no_key):
             return self._client.post(  # type: ignore[return-value]  # a subclass
                 url, data=body, content_type="application/json", headers={"Stripe-Signature": header}
             )

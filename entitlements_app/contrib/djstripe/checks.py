@@ -2,10 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Django's own name)
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, router
+from djstripe.enums import WebhookEndpointStatus, WebhookEndpointValidation
+from djstripe.models import Customer, WebhookEndpoint
+from djstripe.settings import djstripe_settings
+
+from entitlements_app import beside_djstripe, conf
+from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUBSCRIPTION_PREFIX, SUMMARY_UPDATED
+from entitlements_app.subscribers import get_subscriber_model
+
+from .accounts import is_own
+
+EVENT_TYPES = (
+    SUMMARY_UPDATED,
+    CUSTOMER_DELETED,
+    *(f"{SUBSCRIPTION_PREFIX}{what}" for what in ("created", "updated", "deleted", "paused", "resumed")),
+)
 
 
 def check_plugged_in(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
-    return []
+    return [*_other_subscribers(), *_other_mode()]
+
+
+def check_endpoints(app_configs: object, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for alias in databases or ():
+        if router.allow_migrate_model(alias, WebhookEndpoint):
+            try:
+                endpoints = _own_endpoints(alias)
+            except (
+                DatabaseError,
+                ImproperlyConfigured,
+            ):  # before the first migrate; other checks tell what is malformed
+                continue
+            found += [*_unverified(endpoints), *_event_types(endpoints)]
+    return found
+
+
+def _other_subscribers() -> Iterator[CheckMessage]:
+    theirs = Customer._meta.get_field("subscriber").related_model
+    ours = get_subscriber_model()
+    if not isinstance(theirs, str) and not issubclass(theirs, ours):  # else it is not installed, as Django tells
+        yield Error(
+            f"The subscribers of dj-stripe's customers are {theirs._meta.label} (DJSTRIPE_SUBSCRIBER_MODEL), and those "
+            f"of entitlements {ours._meta.label} (ENTITLEMENTS_SUBSCRIBER_MODEL): its customers cannot be linked.",
+            hint="Leave ENTITLEMENTS_SUBSCRIBER_MODEL out: then it is dj-stripe's. If entitlements_app was migrated "
+            f"before, that is refused; then take {beside_djstripe.APP} out of INSTALLED_APPS.",
+            id="entitlements_app.E020",
+        )
+
+
+def _other_mode() -> Iterator[CheckMessage]:
+    try:
+        livemode = conf.livemode()
+    except ImproperlyConfigured:  # which another check tells
+        return
+    if livemode is not bool(djstripe_settings.STRIPE_LIVE_MODE):
+        ours, theirs = ("live", "test") if livemode else ("test", "live")
+        yield Warning(
+            f"Gates see {ours} mode, and dj-stripe makes customers of {theirs} mode (STRIPE_LIVE_MODE).",
+            hint=f"Set STRIPE_LIVE_MODE = {livemode}. Or, if dj-stripe is right, correct ENTITLEMENTS_LIVEMODE or the "
+            "API key that this app uses.",
+            id="entitlements_app.W013",
+        )
+
+
+def _own_endpoints(alias: str) -> list[WebhookEndpoint]:
+    """Those of the own account and mode that Stripe delivers to."""
+    rows = WebhookEndpoint.objects.using(alias).filter(livemode=conf.livemode())
+    rows = rows.exclude(status=WebhookEndpointStatus.disabled).select_related("djstripe_owner_account")
+    return [row for row in rows if is_own(row.djstripe_owner_account and row.djstripe_owner_account.id)]
+
+
+def _unverified(endpoints: list[WebhookEndpoint]) -> Iterator[CheckMessage]:
+    for endpoint in endpoints:
+        if endpoint.djstripe_validation_method != WebhookEndpointValidation.verify_signature:
+            yield Warning(
+                f"dj-stripe does not verify the signature of what is posted to its webhook endpoint "
+                f"{endpoint.djstripe_uuid}: its events are only hints, and each costs a call to Stripe.",
+                hint='Set its djstripe_validation_method to "verify_signature", in dj-stripe\'s admin.',
+                id="entitlements_app.W014",
+            )
+
+
+def _event_types(endpoints: list[WebhookEndpoint]) -> Iterator[CheckMessage]:
+    if not beside_djstripe.has_endpoint() or _receives_by_itself():
+        return
+    enabled = {name for endpoint in endpoints for name in endpoint.enabled_events or ()}
+    missing = [] if "*" in enabled else [name for name in EVENT_TYPES if name not in enabled]
+    if missing:
+        what = f"has {', '.join(missing)} enabled" if endpoints else "is known to dj-stripe"
+        yield Warning(
+            f"No webhook endpoint of {'live' if conf.livemode() else 'test'} mode {what}: what Stripe does not send is "
+            "known only when events are polled for, or a customer is asked about.",
+            hint=f"Make an endpoint in dj-stripe's admin, or enable these events for one in Stripe's Dashboard and run "
+            f"manage.py djstripe_sync_models WebhookEndpoint: {', '.join(EVENT_TYPES)}.",
+            id="entitlements_app.W015",
+        )
+
+
+def _receives_by_itself() -> bool:
+    """Whether events can come by our own endpoint; which of them Stripe sends there is not known here."""
+    try:
+        return bool(conf.webhook_secrets()) and beside_djstripe.is_routed("entitlements:webhook")
+    except ImproperlyConfigured:
+        return False

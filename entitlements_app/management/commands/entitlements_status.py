@@ -101,9 +101,11 @@ def _mode(status: Status) -> str:
     configuration = status.configuration
     mode = "live" if configuration.livemode else "test"
     key = "an API key is set" if configuration.api_key else "no API key is set, so nothing is fetched"
-    secrets = "no webhook secret is set, so all webhooks are refused"
-    if configuration.webhook_secrets:
-        secrets = f"{configuration.webhook_secrets} webhook secret(s)"
+    secrets = f"{configuration.webhook_secrets} webhook secret(s)"
+    if configuration.djstripe_endpoint:
+        secrets = f"webhooks by dj-stripe's endpoint, and {secrets} of ours"
+    elif not configuration.webhook_secrets:
+        secrets = "no webhook secret is set, so all webhooks are refused"
     return f"{mode}; {key}; {secrets}; processing: {configuration.processing}"
 
 
