@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -21,7 +22,7 @@ CALL_SECONDS = 10.0  # longest wait for one answer
 
 
 class SignatureInvalid(Exception):
-    """The body was not signed by Stripe with one of our secrets, or too long ago."""
+    """The body was not signed by Stripe with one of the endpoint's secrets, or too long ago."""
 
 
 class NoAnswer(StripeUnavailable):
@@ -58,15 +59,16 @@ class Answer:
 
 
 @sensitive_variables()
-def verify(body: str, header: str) -> int:
-    """Return the time, in Stripe seconds, at which Stripe signed this body.
+def verify(body: str, header: str, *, secrets: Iterable[str], received_at: float) -> int:
+    """Return the time, in Stripe seconds, at which Stripe signed this body, which was received at `received_at`.
 
-    Raises `SignatureInvalid` unless one of our secrets signed it, at most TOLERANCE seconds ago.
+    Raises `SignatureInvalid` unless one of these secrets signed it, at most TOLERANCE seconds before. None of them may
+    be empty: with an empty key anybody can sign.
     """
     if not header.isascii():
         raise SignatureInvalid
-    oldest = time.time() - TOLERANCE
-    for secret in conf.webhook_secrets():
+    oldest = received_at - TOLERANCE
+    for secret in secrets:
         try:
             # The age is checked below: the SDK reads the clock by itself and a tolerance of 0 would switch it off.
             stripe.WebhookSignature.verify_header(body, header, secret, None)

@@ -8,6 +8,7 @@ that is to process it, then does.
 from __future__ import annotations
 
 import logging
+import time
 
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import ImproperlyConfigured
@@ -15,9 +16,9 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from . import conf, dispatch, inbox, reconcile, stripe_client, stripe_objects
+from . import conf, intake, stripe_client, stripe_objects
 from .checkout_return import CheckoutReturnView
-from .models import WebhookEvent
+from .intake import MAX_BODY
 from .stripe_client import SignatureInvalid
 from .stripe_objects import Event, Malformed
 from .transactions import without_atomic_requests
@@ -25,8 +26,6 @@ from .transactions import without_atomic_requests
 __all__ = ["CheckoutReturnView", "webhook"]
 
 logger = logging.getLogger(__name__)
-
-MAX_BODY = 2**20  # bytes
 
 
 class _Refused(Exception):
@@ -46,8 +45,7 @@ def webhook(request: HttpRequest) -> HttpResponse:
         event, sent_at = _read(request)
     except _Refused as refused:
         return refused.answer
-    stored = inbox.store(event, sent_at=sent_at)
-    _follow_up(stored)
+    stored = intake.receive(event, sent_at=sent_at)
     return _plain(stored.stripe_id, status=200)
 
 
@@ -68,7 +66,8 @@ def _read(request: HttpRequest) -> tuple[Event, int]:
         raise _refused("The body is too large.", status=413)
     try:
         text = body.decode()
-        sent_at = stripe_client.verify(text, request.headers.get("Stripe-Signature", ""))
+        header = request.headers.get("Stripe-Signature", "")
+        sent_at = stripe_client.verify(text, header, secrets=conf.webhook_secrets(), received_at=time.time())
         return stripe_objects.parse_event(text), sent_at
     except (SignatureInvalid, UnicodeDecodeError):
         raise _refused("The signature does not match.") from None
@@ -84,16 +83,3 @@ def _refused(reason: str, *, status: int = 400) -> _Refused:
 
 def _plain(text: str, *, status: int) -> HttpResponse:
     return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8")
-
-
-def _follow_up(event: WebhookEvent) -> None:
-    if conf.webhook_processing() == "celery":
-        if event.status == WebhookEvent.Status.PENDING:
-            dispatch.wake("process_events")
-        return
-    try:
-        inbox.process(event)
-        inbox.process_overdue()
-        reconcile.fetch_one()
-    except Exception:  # The event is committed: Stripe need not send it again, and it will be tried again.
-        logger.exception("Processing after webhook event %s failed.", event.stripe_id)

@@ -43,6 +43,8 @@ if DJSTRIPE:
     MIGRATION_MODULES = {"djstripe": "entitlements_app.testing.djstripe_tables"}
     DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
     STRIPE_LIVE_MODE = False
+    if "TEST_SERVER_DJSTRIPE_BASE" in os.environ:  # of a server that a test starts
+        STRIPE_API_HOST = os.environ["TEST_SERVER_DJSTRIPE_BASE"]
 
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
