@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 
+from django.db.models import F
+
 from . import conf
 from .catalog_reads import Catalog
 from .models import Feature, Product, ProductFeature
 from .stripe_objects import Attachment, CatalogFeature, CatalogProduct, FeatureDetails
-from .transactions import alias, lock_no_key, own, primary
+from .transactions import alias, lock_no_key, own, primary, update
 
 _BATCH = 500  # rows an update: what a longer one costs grows faster than it
 _DETAILS = ("name", "active", "metadata")
@@ -115,7 +117,8 @@ Edit = Callable[[tuple[Attachment, ...]], tuple[Attachment, ...]]
 def save_attachments(product: CatalogProduct, edit: Edit, *, seen: int, now: datetime) -> Product | None:
     """Make of what is attached to a product what `edit` makes of it. The caller owns the transaction.
 
-    `edit` may be called twice, first with nothing. `seen` and `None`: as for `save_feature`, of the product's version.
+    A product that is not known here is made; of one that is, name and state stay. `edit` may be called twice, first
+    with nothing. `seen` and `None`: as for `save_feature`, of the product's version.
     """
     new = {attachment.feature.id: attachment.feature for attachment in edit(())}
     features, _ = _save_features(new, None)
@@ -131,9 +134,18 @@ def save_attachments(product: CatalogProduct, edit: Edit, *, seen: int, now: dat
     attached, detached = _save_attachments(catalog, {product.id: row}, features, held)
     primary(Feature).filter(pk__in=[pair.feature_id for pair in attached]).update(attached_at=now)
     primary(Feature).filter(pk__in=[pair.feature_id for pair in detached]).update(detached_at=now)
-    row.name, row.active, row.version = product.name, product.active, row.version + 1
-    row.save(using=alias(), update_fields=["name", "active", "version"])
+    row.version += 1
+    row.save(using=alias(), update_fields=["version"])
     return row
+
+
+def save_product(told: CatalogProduct) -> bool:
+    """Write what somebody else was just told of a product, if it is known here. Returns whether it differed.
+
+    In one statement. A catalogue that is being read meanwhile is older, and will not undo it.
+    """
+    rows = own(Product).filter(stripe_id=told.id).exclude(name=told.name, active=told.active)
+    return update(rows, name=told.name, active=told.active, version=F("version") + 1) > 0
 
 
 def _attachment(row: ProductFeature) -> Attachment:
