@@ -21,6 +21,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
     "entitlements_app.asked_keys.jinja_templates": "jinja2",
     "entitlements_app.contrib.djstripe.accounts": "djstripe",
+    "entitlements_app.contrib.djstripe.admin": "djstripe",
+    "entitlements_app.contrib.djstripe.admin_words": "djstripe",
+    "entitlements_app.contrib.djstripe.products": "djstripe",
     "entitlements_app.contrib.rest_framework": "rest_framework",
     "entitlements_app.jinja": "jinja2",
     "entitlements_app.tasks": "celery",

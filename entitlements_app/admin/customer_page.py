@@ -27,7 +27,7 @@ from . import customer_facts
 from .customer_facts import CustomerFacts
 from .customer_forms import CustomerDecisionForm, CustomerForm, LinkForm, UnlinkForm
 from .decisions import KNOWN_KEYS
-from .links import list_of, page_of, seen_admin, stripe_dashboard
+from .links import elsewhere, list_of, page_of, seen_admin, stripe_dashboard
 from .read_only import ReadOnlyAdmin
 from .words import kind_tag, mode_tag, status_tag, tag
 
@@ -83,6 +83,7 @@ class CustomerPage(ReadOnlyAdmin):
         site = self.admin_site
         return {
             "dashboard": stripe_dashboard(facts.customer),
+            "elsewhere": elsewhere(site, request, facts.customer),
             "subscriber_page": page_of(site, request, facts.subscriber),
             "change_list": list_of(site, request, EntitlementChange),
             "event_list": list_of(site, request, WebhookEvent),

@@ -1,8 +1,11 @@
-"""Addresses of other pages and lists, and links to them, for who may see them."""
+"""Addresses of other pages and lists, and links to them, for who may see them.
+
+What another app knows of the same object in Stripe is linked by a function of its own: `register_elsewhere`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -51,6 +54,25 @@ def list_of(site: AdminSite, request: HttpRequest, model: type[Model], **query: 
 def of_mode(livemode: bool) -> dict[str, str]:
     """The rows of that mode, in the query of a list."""
     return {"livemode__exact": "1" if livemode else "0"}
+
+
+Elsewhere = Callable[[AdminSite, HttpRequest, Model], Iterable[tuple[str, str]]]
+
+_elsewhere: list[Elsewhere] = []
+
+
+def register_elsewhere(find: Elsewhere) -> None:
+    """From now on each page of one row links to what `find(site, request, row)` returns, among its object tools.
+
+    These are pairs of a label and an address, of pages that who asks may see; none for a row that it does not know. It
+    is asked once for a page and never for a list, so it may make a query or two. What it raises, the page raises.
+    """
+    _elsewhere.append(find)
+
+
+def elsewhere(site: AdminSite, request: HttpRequest, row: Model) -> list[tuple[str, str]]:
+    """Labels and addresses of pages about the same object in Stripe, by whoever has registered."""
+    return [pair for find in _elsewhere for pair in find(site, request, row)]
 
 
 def stripe_dashboard(customer: Customer) -> str:

@@ -23,7 +23,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from .bounded import NEWEST, among_newest, at_most
-from .links import Links
+from .links import Links, elsewhere
 from .read_only import ReadOnlyAdmin
 from .words import MODES, get_mode
 
@@ -111,6 +111,7 @@ class ListAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         if row := context.get("original"):
             context["buttons"] = self.get_buttons(request, row)
+            context["elsewhere"] = elsewhere(self.admin_site, request, row)
         return super().render_change_form(request, context, *args, **kwargs)
 
     def response_action(
