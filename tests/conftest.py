@@ -20,6 +20,7 @@ from tests.shop import Shop
 # `make test` runs in several set-ups. TEST_WITHOUT names the groups of tests that say nothing new in one of them.
 GATES = (
     "tests/contrib/",
+    "tests/test_beside_djstripe.py",
     "tests/test_checks.py",
     "tests/test_denials.py",
     "tests/test_gated_urls.py",

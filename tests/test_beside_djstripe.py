@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -207,3 +209,15 @@ def test_without_the_app_that_links_the_two_nothing_of_dj_stripe_is_read(setting
     assert conf.subscriber_model() == settings.AUTH_USER_MODEL
     assert conf.subscriber_migration() == ("auth", "__first__")
     assert not beside_djstripe.has_endpoint()
+
+
+@pytest.mark.skipif(django_settings.DJSTRIPE, reason="there it is installed")
+def test_dj_stripe_that_is_not_installed_is_told() -> None:
+    names = ("django.contrib.auth", "django.contrib.contenttypes", "entitlements_app", beside_djstripe.APP)
+    code = (
+        f"from django.conf import settings; settings.configure(INSTALLED_APPS={names}); import django; django.setup()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("django.core.exceptions.ImproperlyConfigured: ")
+    assert 'dj-stripe is not installed: pip install "django-stripe-entitlements[djstripe]"' in last

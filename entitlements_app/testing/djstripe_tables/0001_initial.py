@@ -6,6 +6,8 @@ from django.db.migrations.graph import MigrationGraph
 from django.db.migrations.questioner import MigrationQuestioner
 from django.db.migrations.state import ProjectState
 
+from entitlements_app import conf
+
 LABEL = "djstripe"
 
 
@@ -21,12 +23,17 @@ def _first_migration() -> migrations.Migration:
 
 
 _made = _first_migration()
+_subscriber = conf.subscriber_migration()
 
 
 class Migration(migrations.Migration):
     initial = True
     dependencies = [
-        migrations.swappable_dependency(getattr(settings, name)) if app == "__setting__" else (app, name)
+        migrations.swappable_dependency(getattr(settings, name))
+        if app == "__setting__"
+        else _subscriber
+        if app == _subscriber[0]
+        else (app, name)
         for app, name in _made.dependencies
     ]
     operations = _made.operations
