@@ -83,7 +83,8 @@ def test_a_site_that_is_well_says_so_in_its_last_line(shop: Shop, polled: None) 
     said, code = look()
     assert (code, said.splitlines()[-1]) == (0, "All is well.")
     assert line("Customers") == "1; 1 marked: there is news that no fetch has settled yet"
-    assert line("Mode") == "test; an API key is set; 1 webhook secret(s); processing: inline"
+    theirs = " and dj-stripe's webhook endpoint" if settings.DJSTRIPE else ""
+    assert line("Mode") == f"test; an API key is set; 1 webhook secret(s){theirs}; processing: inline"
     assert line("Webhook events") == "0 pending; 0 failed"
     assert "this month (UTC); at most 1000 a second" in line("Calls to Stripe")
 

@@ -101,12 +101,10 @@ def _mode(status: Status) -> str:
     configuration = status.configuration
     mode = "live" if configuration.livemode else "test"
     key = "an API key is set" if configuration.api_key else "no API key is set, so nothing is fetched"
-    secrets = f"{configuration.webhook_secrets} webhook secret(s)"
-    if configuration.djstripe_endpoint:
-        secrets = f"webhooks by dj-stripe's endpoint, and {secrets} of ours"
-    elif not configuration.webhook_secrets:
-        secrets = "no webhook secret is set, so all webhooks are refused"
-    return f"{mode}; {key}; {secrets}; processing: {configuration.processing}"
+    ways = [f"{configuration.webhook_secrets} webhook secret(s)"] if configuration.webhook_secrets else []
+    ways += ["dj-stripe's webhook endpoint"] if configuration.djstripe_endpoint else []
+    webhooks = " and ".join(ways) or "no webhook secret is set, so all webhooks are refused"
+    return f"{mode}; {key}; {webhooks}; processing: {configuration.processing}"
 
 
 def _customers(status: Status) -> str:
