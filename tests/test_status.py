@@ -10,6 +10,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.conf import settings as site
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.db.models import F
@@ -83,7 +84,7 @@ def test_a_site_that_is_well_says_so_in_its_last_line(shop: Shop, polled: None) 
     said, code = look()
     assert (code, said.splitlines()[-1]) == (0, "All is well.")
     assert line("Customers") == "1; 1 marked: there is news that no fetch has settled yet"
-    theirs = " and dj-stripe's webhook endpoint" if settings.DJSTRIPE else ""
+    theirs = " and dj-stripe's webhook endpoint" if site.DJSTRIPE else ""
     assert line("Mode") == f"test; an API key is set; 1 webhook secret(s){theirs}; processing: inline"
     assert line("Webhook events") == "0 pending; 0 failed"
     assert "this month (UTC); at most 1000 a second" in line("Calls to Stripe")

@@ -73,9 +73,10 @@ def _other_mode() -> Iterator[CheckMessage]:
 
 
 def _own_endpoints(alias: str) -> list[WebhookEndpoint]:
-    """Those of the own account and mode that Stripe delivers to."""
+    """Those of the own account and mode by which Stripe delivers to dj-stripe, which also has rows of other sites'."""
     rows = WebhookEndpoint.objects.using(alias).filter(livemode=conf.livemode())
     rows = rows.exclude(status=WebhookEndpointStatus.disabled).select_related("djstripe_owner_account")
+    rows = [row for row in rows if str(row.djstripe_uuid) in row.url]
     return [row for row in rows if is_own(row.djstripe_owner_account and row.djstripe_owner_account.id)]
 
 

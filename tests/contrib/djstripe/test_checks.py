@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core import checks
@@ -50,11 +51,17 @@ def well_set_up(settings: Any) -> None:
 
 def endpoint(*enabled: str, **fields: Any) -> WebhookEndpoint:
     """An endpoint that dj-stripe's admin has made."""
-    values = {"livemode": False, "status": "enabled", "url": "https://site.example/djstripe/webhook/1"}
-    number = WebhookEndpoint.objects.count()
-    return WebhookEndpoint.objects.create(
-        **{"id": f"we_{number}", "enabled_events": list(enabled or ["*"]), "secret": "whsec_hush"} | values | fields
-    )
+    uuid = uuid4()
+    values = {
+        "id": f"we_{uuid.hex}",
+        "livemode": False,
+        "status": "enabled",
+        "secret": "whsec_hush",
+        "enabled_events": list(enabled or ["*"]),
+        "djstripe_uuid": uuid,
+        "url": f"https://site.example/djstripe/webhook/{uuid}/",
+    }
+    return WebhookEndpoint.objects.create(**values | fields)
 
 
 def message(id: str, **options: Any) -> checks.CheckMessage:  # noqa: A002  (Django's own name)
@@ -188,6 +195,8 @@ def test_events_that_no_endpoint_brings() -> None:
     assert "customer.deleted" not in told
     endpoint(SUMMARY_UPDATED, status="disabled")
     assert found(databases=["default"]) == ["W015"]
+    endpoint(SUMMARY_UPDATED, url="https://other.example/stripe/webhook/")
+    assert found(databases=["default"]) == ["W015"], "which is of another site with this account"
     endpoint(SUMMARY_UPDATED)
     assert found(databases=["default"]) == [], "what one does not bring, another may"
 
