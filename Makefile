@@ -1,5 +1,6 @@
 # make demo        the example project with a simulated Stripe; PORT=8001 make demo takes other ports
 # make demo-check  the same story without a person
+#                  make demo DJSTRIPE=1, make demo-check DJSTRIPE=1: beside dj-stripe
 # make browser     the same in a Chromium, clicked through
 # make screenshots pictures of the pages in Django admin, in .demo/screenshots; DOCS=1 makes those in docs/images anew
 # make test        all tests, on SQLite, PostgreSQL and the newest Django; ARGS="-k webhook" is passed on to pytest
@@ -18,10 +19,13 @@ READY := .venv/ready
 NEWEST := .venv-newest
 BENCHED := .venv-bench
 BESIDE := .venv-djstripe
+EXAMPLE := $(if $(filter 1,$(strip $(DJSTRIPE))),$(BESIDE),.venv)
 PYTEST := pytest -q -n auto --dist worksteal
 
 # With ARGS, a later set-up may have nothing left to run.
 NONE_OF_ARGS_HERE := { [ $$? -eq $(if $(strip $(ARGS)),5,0) ] && [ $$passed -gt 0 ]; }
+
+COMMA := ,
 
 # What a shell has set for another project is not for this one.
 unexport DJANGO_SETTINGS_MODULE PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
@@ -48,12 +52,13 @@ FIND_NEWEST = $$(versions=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
-demo: $(READY)
-	@$(BIN)/python manage.py demo
+# dj-stripe wants an older stripe, so the example beside it runs in another environment.
+demo: $(EXAMPLE)/ready
+	@$(EXAMPLE)/bin/python manage.py demo
 
-demo-check: $(READY)
-	@echo "== The demo's story, over HTTP =="
-	@$(BIN)/python -m example_project.demo_check
+demo-check: $(EXAMPLE)/ready
+	@echo "== The demo's story, over HTTP$(if $(filter $(BESIDE),$(EXAMPLE)),$(COMMA) beside dj-stripe) =="
+	@$(EXAMPLE)/bin/python -m example_project.demo_check
 
 browser: $(READY)
 	@$(BIN)/python -m example_project.browser.chromium >/dev/null
@@ -70,7 +75,7 @@ browser-if-found: $(READY)
 
 example-test: $(READY)
 	@echo "== The example's own tests =="
-	@env -u STRIPE_API_KEY -u STRIPE_WEBHOOK_SECRET -u STRIPE_API_BASE \
+	@env -u STRIPE_API_KEY -u STRIPE_WEBHOOK_SECRET -u STRIPE_API_BASE -u DJSTRIPE \
 		$(BIN)/pytest -q --ds=example_project.settings example_project/shop
 
 test: $(READY)

@@ -27,11 +27,13 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import BaseHandler, HTTPCookieProcessor, OpenerDirector, ProxyHandler, Request, build_opener
 
+from example_project import djstripe_check
 from example_project.free_ports import free_port
 
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
 START_SECONDS = 90
 LOG_LINES = 30
+BESIDE_DJSTRIPE = os.environ.get("DJSTRIPE") == "1"
 OF_AN_ACCOUNT = {"STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE"}
 PRO, ENTERPRISE = {"premium_support", "api_access"}, {"premium_support", "api_access", "advanced_reporting", "sso"}
 GATES_OF_PRO = {"request", "block", "filter", "jinja", "support", "tokens", "permission", "api"}
@@ -111,6 +113,9 @@ class Browser:
 
     def post(self, path: str, body: bytes, **headers: str) -> Page:
         return self._open(Request(self._base + path, data=body, headers=headers))  # noqa: S310
+
+    def delete(self, path: str) -> Page:
+        return self._open(Request(self._base + path, method="DELETE"))  # noqa: S310
 
     def submit(self, page: str, action: str, **fields: str) -> Page:
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(page).text)
@@ -205,9 +210,9 @@ def story(demo: Demo, steps: Steps) -> None:
     steps.see("the list shows the webhook with the new summary as", lambda: _newest(home(), "free"), "processed")
     steps.see("the site answered each of Stripe's webhooks with", lambda: _answers(stripe), {"200"})
 
-    before = _told(home())
-    steps.see("a webhook without a signature", lambda: _forge(stranger, "").status, 400)
-    steps.see("a webhook with a made-up signature", lambda: _forge(stranger, "v1=" + "0" * 64).status, 400)
+    before, endpoint = _told(home()), _endpoint(home())
+    steps.see("a webhook without a signature", lambda: _forge(stranger, endpoint, "").status, 400)
+    steps.see("a webhook with a made-up signature", lambda: _forge(stranger, endpoint, "v1=" + "0" * 64).status, 400)
     steps.see("what the forger moved", lambda: "nothing" if _told(home()) == before else "something", "nothing")
 
     choose("enterprise")
@@ -265,6 +270,8 @@ def story(demo: Demo, steps: Steps) -> None:
         "admin confirms the customer of free, and reads what free gained", lambda: _gained(page), ENTERPRISE - PRO
     )
     steps.see("free signs in, and holds", lambda: _held_by(browser, "free"), ENTERPRISE)
+    if BESIDE_DJSTRIPE:
+        djstripe_check.story(steps, browser, stripe)
     sell_more(demo, steps, browser, stripe)
     steps.see("Ctrl-C ends the site and the simulated Stripe, with exit status", demo.stop, 0)
 
@@ -374,11 +381,16 @@ def _told(page: Page) -> list[list[str]]:
     return [page.marks(name) for name in ("held", "event", "status", "change")]
 
 
-def _forge(stranger: Browser, signature: str) -> Page:
+def _endpoint(page: Page) -> str:
+    """Where webhooks are posted to."""
+    return "".join(re.findall(r"posted to <code>http://[^/]+(/[^<]*)</code>", page.text))
+
+
+def _forge(stranger: Browser, endpoint: str, signature: str) -> Page:
     """An event that would give everything to everyone, if anyone believed it."""
     event = {"id": "evt_forged", "object": "event", "type": SUMMARY, "livemode": False, "created": int(time.time())}
     header = f"t={int(time.time())},{signature}" if signature else ""
-    return stranger.post("/stripe/webhook/", json.dumps(event).encode(), **{"Stripe-Signature": header})
+    return stranger.post(endpoint, json.dumps(event).encode(), **{"Stripe-Signature": header})
 
 
 def _deliveries(stripe: Browser) -> list[dict[str, object]]:

@@ -127,9 +127,26 @@ LOGGING = {
     },
 }
 
-STRIPE = stripe_account.from_environment(os.environ, simulator=f"http://127.0.0.1:{STRIPE_PORT}")
+BESIDE_DJSTRIPE = stripe_account.is_beside_djstripe(os.environ)
+STRIPE = stripe_account.from_environment(
+    os.environ, simulator=f"http://127.0.0.1:{STRIPE_PORT}", beside_djstripe=BESIDE_DJSTRIPE
+)
 
-ENTITLEMENTS_STRIPE_API_KEY = STRIPE.api_key
-ENTITLEMENTS_WEBHOOK_SECRETS = [STRIPE.webhook_secret]
-ENTITLEMENTS_STRIPE_API_BASE = STRIPE.api_base  # a site with a Stripe account leaves this out
-ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER = "example_project.shop.billing.find_user"  # of customers that nobody has linked
+if not BESIDE_DJSTRIPE:
+    WEBHOOK_PATH = "/stripe/webhook/"
+
+    ENTITLEMENTS_STRIPE_API_KEY = STRIPE.api_key
+    ENTITLEMENTS_WEBHOOK_SECRETS = [STRIPE.webhook_secret]
+    ENTITLEMENTS_STRIPE_API_BASE = STRIPE.api_base  # a site with a Stripe account leaves this out
+    ENTITLEMENTS_SUBSCRIBER_FOR_CUSTOMER = "example_project.shop.billing.find_user"  # of customers nobody has linked
+else:  # key, mode, customers and webhooks are dj-stripe's; this app has them from there
+    WEBHOOK_PATH = "/stripe/webhook/8f6a3c0e-5d5b-4f0a-9a43-6f1f0c9b7d21/"  # a row of dj-stripe's has this id
+
+    INSTALLED_APPS += ["djstripe", "entitlements_app.contrib.djstripe"]
+    STRIPE_LIVE_MODE = False
+    STRIPE_TEST_SECRET_KEY = STRIPE.api_key
+    if STRIPE.api_base is not None:
+        STRIPE_API_HOST = STRIPE.api_base
+    DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
+    MIGRATION_MODULES = {"djstripe": "entitlements_app.testing.djstripe_tables"}  # its own take a minute
+    SILENCED_SYSTEM_CHECKS = ["djstripe.W002"]  # that Stripe is a simulated one is meant

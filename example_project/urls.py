@@ -3,10 +3,12 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from entitlements_app.decorators import entitlement_required
+from example_project.settings import BESIDE_DJSTRIPE
 from example_project.shop import api, demo_sign_in, gate_views, views
 
 urlpatterns = [
-    path("stripe/", include("entitlements_app.urls")),  # where Stripe delivers: /stripe/webhook/
+    # Where Stripe delivers: /stripe/webhook/
+    path("stripe/", include("djstripe.urls" if BESIDE_DJSTRIPE else "entitlements_app.urls")),
     # The gates, one spelling each; what they guard and how they are shown stands in shop/gates.py.
     path("gates/request/", gate_views.request, name="request"),
     path("gates/block/", gate_views.block, name="block"),

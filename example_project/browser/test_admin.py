@@ -20,12 +20,13 @@ from example_project.demo_check import Browser, Demo
 from example_project.shop.catalogue import find_prices
 from example_project.shop.plans import PRO
 from example_project.shop.stripe_faults import send_unreadable_event
+from example_project.stripe_account import NO_KEY
 
 from .conftest import Open
 from .launch import fits_and_can_be_read, sign_in
 from .screenshots import ADMIN, CUSTOMERS, LISTS_AND_ROWS, OF_SUPPORT, STORIES, Shot
 
-API_KEY = "sk_test_demo_not_a_real_key"
+API_KEY = f"sk_test_{NO_KEY}"
 OURS = "#content"  # the frame around it is Django's
 CAN_BE_SEEN = """() => {
   const style = getComputedStyle(document.activeElement);

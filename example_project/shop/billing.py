@@ -10,14 +10,18 @@ from datetime import UTC, datetime
 from functools import cache
 
 import stripe
-from django.conf import settings
 from django.contrib.auth.models import User
 
+from entitlements_app import conf
 from entitlements_app.linking import link
 from entitlements_app.models import Customer
+from example_project.settings import BESIDE_DJSTRIPE
 
 from . import catalogue
 from .plans import FREE, PLANS, Plan
+
+if BESIDE_DJSTRIPE:
+    from . import beside_djstripe
 
 TEST_CARD = "pm_card_visa"  # a checkout would ask for one
 MADE_FOR = "entitlements_demo_user"  # in a customer's metadata
@@ -35,7 +39,7 @@ class Bill:
 
 
 def client() -> stripe.StripeClient:
-    return _client(settings.ENTITLEMENTS_STRIPE_API_KEY, settings.ENTITLEMENTS_STRIPE_API_BASE)
+    return _client(conf.stripe_api_key() or "", conf.stripe_api_base())
 
 
 @cache
@@ -106,7 +110,11 @@ def _get_or_create_customer(user: User) -> Customer:
     customer = get_customer(user)
     if customer is not None:
         return customer
-    return link(user, _find_customer(user) or create_customer(user.username, user.email, made_for=user.username))
+    customer_id = _find_customer(user) or create_customer(user.username, user.email, made_for=user.username)
+    if not BESIDE_DJSTRIPE:
+        return link(user, customer_id)
+    beside_djstripe.adopt(user, customer_id)
+    return Customer.objects.get(stripe_id=customer_id)
 
 
 def _find_customer(user: User) -> str | None:
@@ -117,10 +125,15 @@ def _find_customer(user: User) -> str | None:
 
 def create_customer(name: str, email: str, *, made_for: str) -> str:
     """A customer who pays by card. `made_for` names the user that it is for."""
-    customer = client().v1.customers.create({"email": email, "name": name, "metadata": {MADE_FOR: made_for}})
-    card = client().v1.payment_methods.attach(TEST_CARD, {"customer": customer.id})
-    client().v1.customers.update(customer.id, {"invoice_settings": {"default_payment_method": card.id}})
-    return customer.id
+    user = User.objects.filter(username=made_for).first() if BESIDE_DJSTRIPE else None
+    metadata = {MADE_FOR: made_for}
+    if user is not None:
+        customer_id = beside_djstripe.create_customer(user, metadata=metadata)
+    else:
+        customer_id = client().v1.customers.create({"email": email, "name": name, "metadata": metadata}).id
+    card = client().v1.payment_methods.attach(TEST_CARD, {"customer": customer_id})
+    client().v1.customers.update(customer_id, {"invoice_settings": {"default_payment_method": card.id}})
+    return customer_id
 
 
 def _get_subscription(customer_id: str) -> stripe.Subscription | None:

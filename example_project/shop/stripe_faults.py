@@ -6,7 +6,7 @@ import json
 import time
 from urllib.request import Request, urlopen
 
-from example_project.settings import PORT, STRIPE
+from example_project.settings import PORT, STRIPE, WEBHOOK_PATH
 
 CONTROL_URL = f"{STRIPE.api_base}/_simulator/"
 SITE = f"http://127.0.0.1:{PORT}"
@@ -27,7 +27,7 @@ def send_unreadable_event(customer_id: str, *, site: str = SITE) -> None:
     body = json.dumps(event | {"data": {"object": carried}}).encode()
     signed = hmac.new(STRIPE.webhook_secret.encode(), b"%d." % now + body, hashlib.sha256).hexdigest()
     headers = {"Content-Type": "application/json", "Stripe-Signature": f"t={now},v1={signed}"}
-    request = Request(f"{site}/stripe/webhook/", data=body, headers=headers, method="POST")  # noqa: S310  (this machine)
+    request = Request(f"{site}{WEBHOOK_PATH}", data=body, headers=headers, method="POST")  # noqa: S310  (this machine)
     urlopen(request, timeout=5).close()  # noqa: S310
 
 

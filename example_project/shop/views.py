@@ -17,7 +17,7 @@ from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.middleware import EntitlementsHttpRequest
 from entitlements_app.sync import sync_customer
 from entitlements_app.views import CheckoutReturnView
-from example_project.settings import STRIPE
+from example_project.settings import BESIDE_DJSTRIPE, STRIPE, WEBHOOK_PATH
 
 from . import billing, event_log, orders, plan_table, stripe_faults
 from .billing import Bill
@@ -56,7 +56,8 @@ def home(request: ShopRequest) -> HttpResponse:
         "entitlements_url": request.build_absolute_uri(reverse("entitlements_api:entitlements")),
         "usage_url": request.build_absolute_uri(reverse("usage")),
         "waiting": orders.waiting(request, bill.plan if bill else None),
-        "webhook_url": request.build_absolute_uri(reverse("entitlements:webhook")),
+        "webhook_url": request.build_absolute_uri(WEBHOOK_PATH),
+        "beside_djstripe": BESIDE_DJSTRIPE,
     }
     return render(request, "shop/home.html", context)
 

@@ -151,7 +151,7 @@ class TestControl:
     def test_another_process_can_move_the_clock_and_switch_faults(self, simulator, client):
         status, clock = post_json(simulator, "/_simulator/clock", {"freeze": True, "set": 1_770_000_000})
         assert (status, clock) == (200, {"now": 1_770_000_000.0, "frozen": True})
-        faults = {"fail_requests": {"status": 503, "times": 1}, "no_date": True, "cut_at": 1}
+        faults = {"fail_requests": {"status": 503, "times": 1, "method": "GET"}, "no_date": True, "cut_at": 1}
         assert post_json(simulator, "/_simulator/faults", faults)[0] == 200
         assert error_body(lambda: client.v1.customers.list())[0] == 503
         assert post_json(simulator, "/_simulator/switches", {"missing_customer": "empty"})[0] == 200

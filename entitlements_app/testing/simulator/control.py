@@ -112,6 +112,7 @@ def _set_faults(simulation: Simulation, arguments: Json) -> Json:
 _LASTING = frozenset({"slow", "lag_lists", "lag_events"})
 _ALLOWED: dict[str, Any] = {
     "path": str | None,
+    "method": str | None,
     "type": str,
     "seconds": float | int,
     "reason": str,

@@ -20,24 +20,31 @@ from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler,
 from django.db import connection
 
 from entitlements_app.testing import StripeSimulator
-from example_project.settings import PORT, STRIPE, STRIPE_PORT
+from example_project.settings import BESIDE_DJSTRIPE, PORT, STRIPE, STRIPE_PORT, WEBHOOK_PATH
 from example_project.shop import billing, catalogue, people
 from example_project.shop.demo_sign_in import PASSWORD, USERS
 from example_project.shop.plans import PLANS
 
+if BESIDE_DJSTRIPE:
+    from example_project.shop import beside_djstripe
+
 HOST = "127.0.0.1"
 CRON_SECONDS = 60
-WEBHOOK_URL = f"http://{HOST}:{PORT}/stripe/webhook/"
+WEBHOOK_URL = f"http://{HOST}:{PORT}{WEBHOOK_PATH}"
 
-# What a site subscribes its endpoint to in Stripe's Dashboard.
+# What a site subscribes its endpoint to in Stripe's Dashboard; dj-stripe wants to know of everything.
 ENABLED_EVENTS = (
-    "entitlements.active_entitlement_summary.updated",
-    "customer.deleted",
-    "customer.subscription.created",
-    "customer.subscription.updated",
-    "customer.subscription.deleted",
-    "customer.subscription.paused",
-    "customer.subscription.resumed",
+    ("*",)
+    if BESIDE_DJSTRIPE
+    else (
+        "entitlements.active_entitlement_summary.updated",
+        "customer.deleted",
+        "customer.subscription.created",
+        "customer.subscription.updated",
+        "customer.subscription.deleted",
+        "customer.subscription.paused",
+        "customer.subscription.resumed",
+    )
 )
 
 
@@ -84,6 +91,8 @@ class Command(BaseCommand):
     def _fill(self) -> None:
         """Users, a catalogue, customers, subscriptions: all of it as the site itself would do it."""
         try:
+            if BESIDE_DJSTRIPE:
+                beside_djstripe.make_endpoint(WEBHOOK_URL, enabled_events=ENABLED_EVENTS, secret=STRIPE.webhook_secret)
             catalogue.find_or_create(billing.client())
             password = make_password(PASSWORD)
             for name in USERS:
@@ -113,6 +122,8 @@ class Command(BaseCommand):
             self.stdout.write("Webhooks arrive while this runs in another terminal:\n\n")
             self.stdout.write(f"    stripe listen --events {','.join(ENABLED_EVENTS)} \\")
             self.stdout.write(f"        --forward-to {WEBHOOK_URL}")
+        if BESIDE_DJSTRIPE:
+            self.stdout.write(f"It runs beside {beside_djstripe.VERSION}, whose endpoint the webhooks are posted to.")
         self.stdout.write(self.style.SUCCESS(f"\n    Open http://{HOST}:{PORT}/\n\n"), ending="")
         self.stdout.write("Ctrl-C stops it.\n")
         self.stdout.flush()
