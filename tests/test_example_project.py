@@ -19,7 +19,7 @@ for needed in ("rest_framework", "jinja2"):
 
 ROOT = Path(__file__).resolve().parent.parent
 
-UNSET = {"DJANGO_SETTINGS_MODULE", "PORT", "STRIPE_PORT", *OF_AN_ACCOUNT}
+UNSET = {"DJANGO_SETTINGS_MODULE", "DJSTRIPE", "PORT", "STRIPE_PORT", *OF_AN_ACCOUNT}
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -169,6 +169,22 @@ def test_with_an_account_set_the_demo_talks_to_it_and_finds_again_what_it_made(t
     assert SECRET not in log
 
 
+def test_where_dj_stripe_is_not_installed_the_demo_beside_it_is_refused_in_one_line():
+    demo = run("manage.py", "demo", DJSTRIPE="1")
+
+    assert demo.returncode == 1
+    assert demo.stdout.splitlines() == [
+        "dj-stripe is not installed here. `make demo DJSTRIPE=1` makes an environment that has it."
+    ]
+
+
+def test_a_demo_that_is_half_beside_dj_stripe_is_refused_in_one_line():
+    demo = run("manage.py", "demo", DJSTRIPE="yes")
+
+    assert demo.returncode == 1
+    assert demo.stdout.splitlines() == ["DJSTRIPE must be 1, for a demo beside dj-stripe, or be left out."]
+
+
 def made_in(account: StripeSimulator) -> dict[str, int]:
     paths = ("entitlements/features", "products", "prices", "customers")
     return {path.rpartition("/")[2]: len(account.call("GET", f"/v1/{path}")["data"]) for path in paths}
@@ -195,7 +211,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_make_alone_lists_the_targets():
     targets = [line.split()[1] for line in make().stdout.splitlines() if line.startswith("make ")]
 
-    assert targets == ["demo", "demo-check", "browser", "screenshots", "test", "soak", "bench", "lint"]
+    assert targets == ["demo", "demo-check", "browser", "screenshots", "test", "djstripe-test", "soak", "bench", "lint"]
 
 
 @needs_make

@@ -32,20 +32,17 @@ HOST = "127.0.0.1"
 CRON_SECONDS = 60
 WEBHOOK_URL = f"http://{HOST}:{PORT}{WEBHOOK_PATH}"
 
-# What a site subscribes its endpoint to in Stripe's Dashboard; dj-stripe wants to know of everything.
-ENABLED_EVENTS = (
-    ("*",)
-    if BESIDE_DJSTRIPE
-    else (
-        "entitlements.active_entitlement_summary.updated",
-        "customer.deleted",
-        "customer.subscription.created",
-        "customer.subscription.updated",
-        "customer.subscription.deleted",
-        "customer.subscription.paused",
-        "customer.subscription.resumed",
-    )
+# What a site subscribes its endpoint to in Stripe's Dashboard. That of dj-stripe is there for more.
+EVENTS_NEEDED = (
+    "entitlements.active_entitlement_summary.updated",
+    "customer.deleted",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "customer.subscription.paused",
+    "customer.subscription.resumed",
 )
+ENABLED_EVENTS = ("*",) if BESIDE_DJSTRIPE else EVENTS_NEEDED
 
 
 class Command(BaseCommand):
@@ -85,6 +82,9 @@ class Command(BaseCommand):
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f"{path.name}*"):  # with a journal, if the last one was killed
             left.unlink()
+        if BESIDE_DJSTRIPE:
+            self.stdout.write("Making the tables, those of dj-stripe too. It takes some ten seconds.")
+            self.stdout.flush()
         call_command("migrate", verbosity=0)
         self.check()
 
@@ -120,7 +120,8 @@ class Command(BaseCommand):
                 f"\nThis talks to {STRIPE.api_base or 'your Stripe test account'}, which keeps what it has."
             )
             self.stdout.write("Webhooks arrive while this runs in another terminal:\n\n")
-            self.stdout.write(f"    stripe listen --events {','.join(ENABLED_EVENTS)} \\")
+            events = "" if BESIDE_DJSTRIPE else f" --events {','.join(ENABLED_EVENTS)}"
+            self.stdout.write(f"    stripe listen{events} \\")
             self.stdout.write(f"        --forward-to {WEBHOOK_URL}")
         if BESIDE_DJSTRIPE:
             self.stdout.write(f"It runs beside {beside_djstripe.VERSION}, whose endpoint the webhooks are posted to.")
