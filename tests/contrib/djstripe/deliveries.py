@@ -14,6 +14,7 @@ from djstripe.models import Customer as DjstripeCustomer
 from tests.delivery import post, signature
 
 SECRET = "whsec_of_dj_stripe_s_endpoint_000000001"
+NOWHERE = "http://127.0.0.1:1"
 KEY, OTHER_KEY = "sk_test_" + "a" * 24, "sk_test_" + "b" * 24
 
 
@@ -63,7 +64,7 @@ def to_djstripe(
     return post(body, header, url=url_of(endpoint), client=client)
 
 
-def djstripe_asks(monkeypatch: Any, base: str = "http://127.0.0.1:1") -> None:
+def djstripe_asks(monkeypatch: Any, base: str = NOWHERE) -> None:
     """Whom dj-stripe calls: by default a port where nobody listens."""
     monkeypatch.setattr(stripe_sdk, "api_base", base)
     monkeypatch.setattr(stripe_sdk, "max_network_retries", 0)

@@ -124,7 +124,7 @@ def test_a_hint_for_somebody_else_is_none(elsewhere: dict[str, Any], open_endpoi
     assert customer().hinted_at is None
 
 
-def test_a_hint_to_the_endpoint_of_another_account_is_none(endpoint: WebhookEndpoint, acme: Any) -> None:
+def test_a_hint_to_the_endpoint_of_another_account_is_none(of_our_key: WebhookEndpoint, acme: Any) -> None:
     theirs = make_endpoint(account("acct_theirs", OTHER_KEY), djstripe_validation_method="none")
     Customer.objects.update(hinted_at=None, urgent=False)
     to_djstripe(theirs, customer_deleted("cus_acme"))
