@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import partial
 from itertools import islice, pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -230,7 +231,7 @@ def _link_batch(
             report.already += 1
     if wanted:
         work = _Links(wanted, livemode=livemode, move=move)
-        report.add(work.foresee() if dry else _unless_gone_meanwhile(work.write))
+        report.add(work.foresee() if dry else work.make())
     return report
 
 
@@ -244,8 +245,17 @@ class _Links:
         rows = primary(Customer).filter(stripe_id__in=self._wanted, account="", livemode=self._livemode)
         return self._decide({row.stripe_id: row for row in rows}, self._existing())[0]
 
-    def write(self) -> LinkReport:
-        existing = self._existing()
+    def make(self) -> LinkReport:
+        while True:
+            existing = self._existing()
+            try:
+                return transactions.write(partial(self._write, existing))
+            except IntegrityError:
+                # A subscriber was deleted between the look for it and the commit. The next look misses it.
+                if connections[alias()].in_atomic_block or not self._existing() < existing:
+                    raise
+
+    def _write(self, existing: Collection[Any]) -> LinkReport:
         stripe_ids = [stripe_id for stripe_id, key in self._wanted.items() if key in existing]
         customers = mirror.lock_by_stripe_id(stripe_ids, livemode=self._livemode)
         report, links = self._decide(customers, existing)
@@ -280,14 +290,3 @@ class _Links:
                 if customer is not None:
                     links[customer] = key
         return report, links
-
-
-def _unless_gone_meanwhile(work: Callable[[], _T]) -> _T:
-    """Write, and again if a subscriber is deleted between the look for it and the commit: the next look misses it."""
-    for _ in range(transactions.TRIES - 1):
-        try:
-            return transactions.write(work)
-        except IntegrityError:
-            if connections[alias()].in_atomic_block:
-                raise
-    return transactions.write(work)

@@ -60,6 +60,11 @@ def is_subscriber(candidate: object) -> bool:
     return isinstance(candidate, get_subscriber_model())
 
 
+def is_subscriber_model(model: type[Model]) -> bool:
+    """Whether instances of this model pay: of the model itself, of a proxy, of one that inherits from it."""
+    return issubclass(model, get_subscriber_model())
+
+
 def is_nobody(subscriber: object) -> bool:
     """Whether this stands for no subscriber at all, as an unsaved one does not."""
     return subscriber is None or isinstance(subscriber, AnonymousUser)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
-from django.db import transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from entitlements_app.access import get_entitlements, prefetch_entitlements
 from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted
-from entitlements_app.linking import link, unlink
+from entitlements_app.linking import NotLinked, Why, link, link_many, unlink
 from entitlements_app.models import Customer, EntitlementChange, SubscriberState
+from entitlements_app.overrides import bridge
 from entitlements_app.subscribers import get_subscriber_model
 from entitlements_app.testing import StripeSimulator
 from tests.delivery import customer_deleted, deliver, summary
 from tests.rows import BY_ORGANISATION, customer, effective, held, log, make_subscriber
 from tests.testapp.models import Organisation, Staffer
+from tests.threads import Crowd, together, wait_for_backends
 
 pytestmark = pytest.mark.django_db
 
@@ -234,3 +239,126 @@ def test_deleting_a_subscriber_keeps_customers_and_changes(acme: Any) -> None:
     assert not SubscriberState.objects.exists()
     deliver(summary("cus_acme", created=int(time.time()) + 2))
     assert held() == set()
+
+
+# Many at once: more of it by the command, in test_link_command.py
+
+
+def test_many_links_are_told_and_counted(acme: Any) -> None:
+    ada, bob = make_subscriber(), make_subscriber()
+    link(bob, "cus_bob")
+    deliver(summary("cus_ada", "sso"))
+    report = link_many([(ada, "cus_ada"), (ada, "cus_acme"), (ada, ""), (bob, "cus_bob"), (ada, "cus_ada")])
+    assert (report.linked, report.moved, report.already, report.pairs) == (1, 0, 2, 5)
+    assert report.not_linked == [
+        NotLinked(ada.pk, "", Why.UNUSABLE),
+        NotLinked(ada.pk, "cus_acme", Why.OTHERS, acme.pk),
+    ]
+    assert keys_of(ada) == {"sso"}
+    assert (link_many([(ada, "cus_acme")], move=True).moved, customer("cus_acme").subscriber) == (1, ada)
+    assert link_many([]).pairs == 0
+
+
+def test_many_are_refused_for_somebody_who_is_none_before_any_is_linked() -> None:
+    ada = make_subscriber()
+    other = User(pk=1) if BY_ORGANISATION else Organisation(name="not a subscriber here")
+    for nobody, error in ((AnonymousUser(), ValueError), (other, TypeError)):
+        with pytest.raises(error):
+            link_many([(ada, "cus_ada"), (nobody, "cus_nobody")])
+    assert not Customer.objects.exists()
+
+
+def test_customers_that_change_places_move_only_what_changes(acme: Any) -> None:
+    other = make_subscriber()
+    link(other, "cus_other")
+    deliver(summary("cus_acme", "sso", "audit"))
+    deliver(summary("cus_other", "sso"))
+    before = EntitlementChange.objects.count()
+    assert link_many([(other, "cus_acme"), (acme, "cus_other")], move=True).moved == 2
+    moved = EntitlementChange.objects.order_by("pk")[before:]
+    assert {(row.subscriber, row.kind, row.lookup_key, row.cause) for row in moved} == {
+        (acme, "revoked", "audit", "unlink"),
+        (other, "granted", "audit", "link"),
+    }
+    assert (keys_of(acme), keys_of(other)) == ({"sso"}, {"sso", "audit"})
+
+
+def test_many_links_end_the_bridges_of_what_they_bring() -> None:
+    ada = make_subscriber()
+    link(ada, "cus_first")
+    deliver(summary("cus_ada", "sso"))
+    bridge(ada, "sso", until=timezone.now() + timedelta(days=1))
+    link_many([(ada, "cus_ada")])
+    assert ada.entitlements_overrides.get().expires_at <= timezone.now()
+    assert (keys_of(ada), effective()) == ({"sso"}, ["+sso"])
+
+
+def test_many_links_go_with_the_caller_s_transaction() -> None:
+    ada = make_subscriber()
+    with transaction.atomic():
+        link_many([(ada, "cus_ada")])
+        assert keys_of(ada) == set()
+        transaction.set_rollback(True)
+    assert not Customer.objects.exists()
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_subscriber_who_is_deleted_meanwhile_holds_up_nobody() -> None:
+    model: Any = get_subscriber_model()
+    name = "name" if BY_ORGANISATION else "username"
+    gone, ada = model.objects.create(**{name: "gone"}), make_subscriber()
+    Customer.objects.create(stripe_id="cus_ada", livemode=False)
+    reports = []
+    with transaction.atomic():
+        list(Customer.objects.select_for_update())
+        crowd = Crowd().start(lambda: reports.append(link_many([(gone, "cus_gone"), (ada, "cus_ada")])))
+        wait_for_backends(1)  # after it has looked who is there
+        model._base_manager.filter(pk=gone.pk)._raw_delete("default")
+    crowd.join()
+    assert (reports[0].linked, reports[0].not_linked) == (1, [NotLinked(gone.pk, "cus_gone", Why.GONE)])
+    assert customer("cus_ada").subscriber == ada
+    assert Customer.objects.count() == 1
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_many_links_events_and_deletions_at_once_wait_in_one_order() -> None:
+    people = [make_subscriber() for _ in range(20)]
+    pairs = [(subscriber, f"cus_{n}") for n, subscriber in enumerate(people)]
+
+    def events() -> None:
+        for n in range(20):
+            deliver(summary(f"cus_{n}", "sso"))
+
+    def deletions() -> None:
+        for subscriber in people[::5]:
+            try:
+                get_subscriber_model()._base_manager.get(pk=subscriber.pk).delete()
+            except IntegrityError:  # somebody referred to it after Django had looked who does
+                get_subscriber_model()._base_manager.get(pk=subscriber.pk).delete()
+
+    together(lambda: link_many(pairs), lambda: link_many(pairs[::-1]), events, deletions)
+    gone = [NotLinked(subscriber.pk, stripe_id, Why.GONE) for subscriber, stripe_id in pairs[::5]]
+    assert link_many(pairs).not_linked == gone
+    for n, subscriber in enumerate(people):
+        if n % 5:
+            assert (customer(f"cus_{n}").subscriber, keys_of(subscriber)) == (subscriber, {"sso"})
+        else:
+            assert customer(f"cus_{n}").subscriber is None
+    assert EntitlementChange.objects.filter(effective=True, subscriber__isnull=False).count() == 16
+
+
+@pytest.mark.postgresql
+def test_as_many_statements_whatever_they_hold_and_take_away() -> None:
+    def statements(number: int) -> int:
+        before, after = make_subscriber(), make_subscriber()
+        for n in range(number):
+            link(before, f"cus_{number}_{n}")
+            deliver(summary(f"cus_{number}_{n}", "sso", f"key_{n}"))
+        with CaptureQueriesContext(connection) as queries:
+            link_many([(after, f"cus_{number}_{n}") for n in range(number)], move=True)
+        assert len(keys_of(after)) == number + 1
+        return len(queries)
+
+    assert statements(2) == statements(30)

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 
 from entitlements_app import conf, linking, reconcile
 from entitlements_app.linking import LinkReport, NotLinked, Why
@@ -122,8 +122,3 @@ def _why_not(each: NotLinked) -> str:
         Why.OTHERS: f"it is linked to {label} {each.holder}. If {each.subscriber_id} pays, --move takes it over.",
     }
     return f"{each.stripe_id} of {who}: {reasons[each.why]}"
-
-
-def is_subscriber_model(model: type[Model]) -> bool:
-    """Whether instances of this model pay: of the subscriber model itself, of a proxy, of one that inherits from it."""
-    return issubclass(model, get_subscriber_model())

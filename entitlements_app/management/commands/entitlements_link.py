@@ -11,7 +11,7 @@ from django.db.models import CharField, Model, QuerySet, TextField
 
 from entitlements_app.guesses import Guesses
 from entitlements_app.management import links
-from entitlements_app.subscribers import get_subscriber_model
+from entitlements_app.subscribers import get_subscriber_model, is_subscriber_model
 
 
 class Command(BaseCommand):
@@ -106,7 +106,7 @@ def _steps(model: type[Model], path: str) -> list[str]:
                 "A foreign key or a one-to-one relation does, from either side of the latter."
             )
         model = cast(type[Model], field.related_model)
-    if links.is_subscriber_model(model):
+    if is_subscriber_model(model):
         return steps
     if steps:
         raise CommandError(
