@@ -21,6 +21,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
     "entitlements_app.asked_keys.jinja_templates": "jinja2",
     "entitlements_app.contrib.djstripe.accounts": "djstripe",
+    "entitlements_app.contrib.djstripe.customers": "djstripe",
+    "entitlements_app.contrib.djstripe.management.commands.entitlements_link_djstripe": "djstripe",
     "entitlements_app.contrib.djstripe.admin": "djstripe",
     "entitlements_app.contrib.djstripe.admin_words": "djstripe",
     "entitlements_app.contrib.djstripe.checks": "djstripe",
