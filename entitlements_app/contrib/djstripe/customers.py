@@ -66,7 +66,8 @@ def key_path() -> str:
 
 def is_same_model() -> bool:
     """Whether who pays at dj-stripe is who pays here."""
-    return is_subscriber_model(_their_subscriber_model())
+    model = _their_subscriber_model()
+    return isinstance(model, type) and is_subscriber_model(model)  # else it is not installed, as Django tells
 
 
 def models_differ() -> str:

@@ -112,6 +112,12 @@ def deliver(simulator: StripeSimulator, client: Any) -> Callable[[], None]:
     return deliver
 
 
+@pytest.fixture
+def pro(simulator: StripeSimulator) -> Any:
+    """A price whose product has `sso`."""
+    return simulator.create_price(simulator.create_product("Pro", features=[simulator.create_feature("sso")]))
+
+
 def test_a_customer_that_dj_stripe_makes_is_linked_at_once(simulator: StripeSimulator, ada: Any) -> None:
     with transaction.atomic():
         row, _ = Theirs.get_or_create(subscriber=ada)
@@ -130,10 +136,10 @@ def test_a_rollback_undoes_both(simulator: StripeSimulator, ada: Any) -> None:
 
 
 def test_the_metadata_of_a_customer_moves_it(
-    simulator: StripeSimulator, deliver: Callable[[], None], ada: Any, bob: Any
+    simulator: StripeSimulator, pro: Any, deliver: Callable[[], None], ada: Any, bob: Any
 ) -> None:
     row = Theirs.create(ada)
-    deliver_here(summary(row.id, "sso"))
+    simulator.subscribe(row.id, pro)
     deliver()
     assert (holder(row.id), keys(ada)) == (ada, {"sso"})
     simulator.call("POST", f"/v1/customers/{row.id}", {"metadata": {"djstripe_subscriber": str(bob.pk)}})
@@ -142,11 +148,12 @@ def test_the_metadata_of_a_customer_moves_it(
 
 
 def test_a_customer_deleted_at_stripe_counts_for_nobody(
-    simulator: StripeSimulator, deliver: Callable[[], None], ada: Any
+    simulator: StripeSimulator, pro: Any, deliver: Callable[[], None], ada: Any
 ) -> None:
     row = Theirs.create(ada)
-    deliver_here(summary(row.id, "sso"))
+    simulator.subscribe(row.id, pro)
     deliver()
+    assert keys(ada) == {"sso"}
     simulator.delete_customer(row.id)
     deliver()
     assert (Theirs.objects.get().subscriber, holder(row.id), keys(ada)) == (None, None, set())
