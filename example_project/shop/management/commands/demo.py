@@ -181,5 +181,5 @@ def _port_refused(name: str, port: int, user: str, error: OSError) -> CommandErr
     chosen = " ".join(f"{key}={value}" for key, value in other.items())
     return CommandError(
         f"Port {port} is not free for {user} ({error.strerror}). Another demo may be running. "
-        f"Choose another port: {chosen} make demo"
+        f"Choose another port: {chosen} make demo{' DJSTRIPE=1' if BESIDE_DJSTRIPE else ''}"
     )
