@@ -16,15 +16,11 @@ from django.db.models.signals import post_save
 from djstripe.models import Product as DjstripeProduct
 
 from entitlements_app import catalog_writes, conf, stripe_objects
-from entitlements_app.models import Product
 from entitlements_app.stripe_objects import Malformed
-from entitlements_app.transactions import own
 
 from .accounts import is_own
 
 logger = logging.getLogger(__name__)
-
-AT_ONCE = 500
 
 
 def connect() -> None:
@@ -37,13 +33,13 @@ def _saved(instance: DjstripeProduct, using: str, raw: bool, **_kwargs: Any) -> 
 
     def take_name_as_it_is_by_then() -> None:
         for product in DjstripeProduct.objects.using(using).filter(pk=instance.pk):
-            take_name(product)
+            _take_name(product)
 
     if not raw:
         transaction.on_commit(take_name_as_it_is_by_then, using=using, robust=True)
 
 
-def take_name(product: DjstripeProduct) -> bool:
+def _take_name(product: DjstripeProduct) -> bool:
     """Make our row of this product, if there is one, say what dj-stripe's does. Returns whether it said otherwise."""
     if product.livemode is not conf.livemode() or not is_own(product.djstripe_owner_account_id):
         return False
@@ -54,17 +50,3 @@ def take_name(product: DjstripeProduct) -> bool:
         logger.info("The name of dj-stripe's product %s was not taken: %s.", product.id, error)
         return False
     return catalog_writes.save_product(told)
-
-
-def take_names() -> int:
-    """Give the products that have no name here the one that dj-stripe has. Returns how many got one.
-
-    In a query for each 500 of them, and two for each that gets one. Once more, it finds nothing to do.
-    """
-    nameless = list(own(Product).filter(name="").order_by("pk").values_list("stripe_id", flat=True))
-    taken = 0
-    for start in range(0, len(nameless), AT_ONCE):
-        ids = nameless[start : start + AT_ONCE]
-        found = DjstripeProduct.objects.filter(id__in=ids, livemode=conf.livemode()).exclude(name="")
-        taken += sum(map(take_name, found))
-    return taken

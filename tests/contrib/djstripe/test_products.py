@@ -14,7 +14,6 @@ from django.test.utils import CaptureQueriesContext
 from djstripe import models as theirs
 
 from entitlements_app import catalog, sync
-from entitlements_app.contrib.djstripe.products import take_names
 from entitlements_app.models import Product
 from entitlements_app.testing import StripeSimulator
 from tests.delivery import SECRET
@@ -165,20 +164,6 @@ def test_saving_it_once_more_writes_nothing(pro: Product) -> None:
         product.save()
     assert Product.objects.get(pk=pro.pk).version == version
     assert len([each for each in queries if "entitlements_app_" in each["sql"]]) == 1
-
-
-def test_a_product_without_a_name_gets_that_of_djstripe(pro: Product, django_assert_num_queries: Any) -> None:
-    theirs.Product.objects.bulk_create(
-        theirs.Product(id=f"prod_{number}", livemode=False, name=f"Plan {number}", active=number != 2)
-        for number in range(3)
-    )
-    Product.objects.bulk_create(Product(stripe_id=f"prod_{number}", livemode=False) for number in range(5))
-    theirs.Product.objects.create(id=pro.stripe_id, livemode=False, name="", active=True)
-    assert take_names() == 3
-    rows = Product.objects.filter(stripe_id__regex="^prod_.$").order_by("stripe_id").values_list("name", "active")
-    assert list(rows) == [("Plan 0", True), ("Plan 1", True), ("Plan 2", False), ("", True), ("", True)]
-    with django_assert_num_queries(2):
-        assert take_names() == 0
 
 
 def test_the_report_of_gaps_names_the_product_so(shop: Shop) -> None:
