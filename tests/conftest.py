@@ -35,6 +35,7 @@ GATES = (
 GROUPS = {
     # Not about our database, but for the tests in them that use it.
     "once": (
+        "tests/legacy/",
         "tests/simulator/",
         "tests/test_conf.py",
         "tests/test_docs.py",

@@ -160,6 +160,7 @@ def test_the_sdist_has_what_the_tests_need(built: Built) -> None:
 
     assert {"LICENSE", "Makefile", "manage.py", "pyproject.toml", "tests/settings.py", "README.md"} <= names
     assert {"bench/gate.py", "docs/quick-start.md", "example_project/settings.py"} <= names
+    assert {"tests/legacy/plan_names/manage.py", "tests/legacy/plan_names/shop/templates/shop/home.html"} <= names
 
 
 def test_a_new_project_with_the_wheel_is_in_order(site: Site) -> None:
