@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from entitlements_app.testing import StripeSimulator
-from tests.legacy.site import OUR_EVENTS, LegacySite, Page
+from tests.legacy.legacy_site import OUR_EVENTS, LegacySite, Page
 
 # The plan that the handler wrote, and at Stripe: product, status.
 USERS = {
