@@ -85,7 +85,8 @@ def _unverified(endpoints: list[WebhookEndpoint]) -> Iterator[CheckMessage]:
         if endpoint.djstripe_validation_method != WebhookEndpointValidation.verify_signature:
             yield Warning(
                 f"dj-stripe does not verify the signature of what is posted to its webhook endpoint "
-                f"{endpoint.djstripe_uuid}: its events are only hints, and each costs a call to Stripe.",
+                f"{endpoint.djstripe_uuid}: dj-stripe believes strangers, also in who pays. Its events are here "
+                "only hints, and each costs a call to Stripe.",
                 hint='Set its djstripe_validation_method to "verify_signature", in dj-stripe\'s admin.',
                 id="entitlements_app.W014",
             )

@@ -4,6 +4,9 @@ All of it happens in the transaction in which dj-stripe writes its row, so that 
 writes a customer with each of its webhooks, and may ask Stripe before it commits: while nothing has changed, one query
 is all, and no row is locked.
 
+While dj-stripe processes an event that nobody vouches for, no change of a subscriber is followed: whoever posts such an
+event could name himself as who pays.
+
 Locks are taken in this order: dj-stripe's customers, then ours as everywhere else.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,6 +40,12 @@ COMMAND = "manage.py entitlements_link_djstripe"
 
 _BEFORE = "_entitlements_before"  # on dj-stripe's row, from before it is saved until it is
 
+_unvouched: ContextVar[bool] = ContextVar(f"{__name__}.unvouched", default=False)
+
+
+class _Unvouched(ValueError):
+    """Nobody vouches for the event that says so."""
+
 
 def connect() -> None:
     """Listen to dj-stripe, from now on."""
@@ -49,6 +59,11 @@ def connect() -> None:
             pre_delete.disconnect(linking.lock_before_deletion, sender=model)
             pre_delete.connect(_lock_theirs_before_deletion, sender=model)
             pre_delete.connect(linking.lock_before_deletion, sender=model)
+
+
+def distrust(*, on: bool) -> None:
+    """While this is on, nothing that dj-stripe writes here, in this thread or task, is followed."""
+    _unvouched.set(on)
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,8 @@ def _follow_save(*, instance: Any, **_: Any) -> None:
 
 
 def _follow(row: Any, before: _Before) -> None:
+    if _unvouched.get():
+        raise _Unvouched(_Unvouched.__doc__)
     ours, key = before.ours, _key(row)
     if ours is None or ours.subscriber_id is None:
         linking.link(row.subscriber, row.id, livemode=_livemode(row))
@@ -131,7 +148,7 @@ def _follow(row: Any, before: _Before) -> None:
 
 def _follow_deletion(*, instance: Any, **_: Any) -> None:
     """Receiver of `post_delete`: nobody is known to pay any more. What Stripe has deleted, an event tells."""
-    if instance.subscriber_id is None or not is_same_model():
+    if instance.subscriber_id is None or not is_same_model() or _unvouched.get():
         return
     ours, key = _ours(instance), _key(instance)
     if ours is not None and ours.subscriber_id == key and is_own(instance.djstripe_owner_account_id):
@@ -157,7 +174,8 @@ def _refusals_logged(row: Any, before: _Before) -> Iterator[None]:
         yield
     except (AlreadyLinked, CustomerDeleted, ObjectDoesNotExist, ValueError) as error:
         if before.subscriber_id != row.subscriber_id:
-            remedy = f" If dj-stripe is right: {COMMAND} --move" if isinstance(error, AlreadyLinked) else ""
+            movable = isinstance(error, AlreadyLinked | _Unvouched) and row.subscriber_id is not None
+            remedy = f" If dj-stripe is right: {COMMAND} --move" if movable else ""
             logger.warning(
                 "dj-stripe gives %s to %s, and it stays as it was here: %s%s",
                 row.id,

@@ -16,7 +16,8 @@ Only what the endpoint's secret signed, at most five minutes before it came, wha
 with one of 0 it accepts what was caught years ago. Under DEBUG it lets the request say by which secret it is signed;
 here the row's secret counts. Where the row says that signatures are not verified, nobody has seen that its secret is
 one, so it does not count: dj-stripe compares such an event with Stripe's, but only the object in it, or not at all. All
-this is a hint (`intake.hint`): Stripe is asked.
+this is a hint (`intake.hint`): Stripe is asked. dj-stripe itself believes it, and may write that a customer has another
+subscriber now; while it processes such an event, `customers` follows nothing that it writes.
 """
 
 from __future__ import annotations
@@ -26,19 +27,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from django.core.signals import request_started
 from django.db import transaction
 from django.db.models.signals import post_save
 from django.utils.datastructures import CaseInsensitiveMapping
 from django.views.decorators.debug import sensitive_variables
 from djstripe.enums import WebhookEndpointValidation
 from djstripe.models import WebhookEventTrigger
-from djstripe.signals import webhook_post_process, webhook_processing_error
+from djstripe.signals import webhook_post_process, webhook_pre_process, webhook_processing_error
 from djstripe.views import ProcessWebhookView
 
 from entitlements_app import conf, intake, stripe_client, stripe_objects
 from entitlements_app.stripe_objects import Event, Malformed
 from entitlements_app.transactions import alias
 
+from . import customers
 from .accounts import is_own
 
 logger = logging.getLogger(__name__)
@@ -49,8 +52,11 @@ _UID = "entitlements_app.contrib.djstripe.webhooks"
 def connect() -> None:
     """Listen to dj-stripe, from now on."""
     post_save.connect(_arrived, sender=WebhookEventTrigger, dispatch_uid=_UID)
+    webhook_pre_process.connect(_begins, dispatch_uid=_UID)
     webhook_post_process.connect(_processed, dispatch_uid=_UID)
     webhook_processing_error.connect(_failed, dispatch_uid=_UID)
+    # A receiver of the site that raises may keep the other two from being told.
+    request_started.connect(_ends, dispatch_uid=_UID)
     # Of dj-stripe's database it is exempt already. A failure of dj-stripe's is not to roll back our rows in another.
     transaction.non_atomic_requests(using=alias())(ProcessWebhookView.dispatch)
 
@@ -64,11 +70,21 @@ def _arrived(instance: Any, *, created: bool, raw: bool, **_: object) -> None:
         logger.warning("An event is tried again when dj-stripe is done with it (%s).", type(error).__name__)
 
 
+def _begins(instance: Any, **_: object) -> None:
+    customers.distrust(on=_signed_at(instance) is None)
+
+
+def _ends(**_: object) -> None:
+    customers.distrust(on=False)
+
+
 def _processed(instance: Any, **_: object) -> None:
+    _ends()
     transaction.on_commit(partial(_bring, instance))  # of the database that dj-stripe's transaction is of
 
 
 def _failed(instance: Any, **_: object) -> None:
+    _ends()
     try:
         _bring(instance)
     except Exception:  # dj-stripe's error is the one that is raised; Stripe sends the event again

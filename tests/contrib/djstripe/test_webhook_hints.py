@@ -7,11 +7,14 @@ import time
 from typing import Any
 
 import pytest
+from django.test import Client
 from djstripe.models import APIKey, WebhookEndpoint, WebhookEventTrigger
+from djstripe.models import Customer as DjstripeCustomer
+from djstripe.signals import webhook_pre_process, webhook_processing_error
 
 from entitlements_app.linking import link
 from entitlements_app.models import Customer, WebhookEvent
-from tests.delivery import customer_deleted, deliver, signature, subscription_updated, summary
+from tests.delivery import customer_deleted, deliver, envelope_of, signature, subscription_updated, summary
 from tests.rows import customer, held, make_subscriber
 from tests.shop import Shop
 
@@ -213,3 +216,53 @@ def test_with_celery_a_hint_wakes_who_asks(open_endpoint: WebhookEndpoint, acme:
     queue.delete("celery")
     to_djstripe(open_endpoint, customer_deleted("cus_acme"))
     assert [b"confirm_customers" in message for message in queue.lrange("celery", 0, -1)] == [True]
+
+
+@pytest.fixture
+def payer(buyer: str, shop: Shop, settings: Any) -> Any:
+    """Who pays for the buyer, here and at dj-stripe, which may ask Stripe."""
+    settings.STRIPE_TEST_SECRET_KEY = shop.stripe.api_key
+    payer = customer(buyer).subscriber
+    DjstripeCustomer.objects.create(id=buyer, livemode=False, subscriber=payer)
+    return payer
+
+
+def names_payer(stripe_id: str, payer: Any) -> dict[str, Any]:
+    """An event by whose metadata dj-stripe gives a customer that it knows to this subscriber."""
+    metadata = {"djstripe_subscriber": str(payer.pk)}
+    return envelope_of("customer.updated", {"id": stripe_id, "object": "customer", "metadata": metadata})
+
+
+@pytest.mark.parametrize(
+    "lenient", [{"djstripe_validation_method": "none"}, {"djstripe_tolerance": 0}], ids=["unverified", "replayed"]
+)
+def test_an_event_that_nobody_vouches_for_gives_nobody_a_customer(
+    lenient: dict[str, Any], buyer: str, payer: Any, caplog: Any
+) -> None:
+    mallory = make_subscriber()
+    assert to_djstripe(make_endpoint(**lenient), names_payer(buyer, mallory), t=1).status_code == 200
+    assert DjstripeCustomer.objects.get().subscriber == mallory, "dj-stripe believes it"
+    assert customer(buyer).subscriber == payer
+    (told,) = [line for line in caplog.messages if "stays as it was here" in line]
+    assert told.endswith("If dj-stripe is right: manage.py entitlements_link_djstripe --move")
+    DjstripeCustomer.objects.get().save()
+    assert customer(buyer).subscriber == payer
+
+
+def test_after_such_an_event_djstripe_is_followed_again(
+    buyer: str, payer: Any, monkeypatch: Any, client: Client
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise ValueError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(webhook_processing_error, "receivers", [])  # as if one of the site had raised before ours
+        webhook_pre_process.connect(refuse)
+        forged = names_payer(buyer, make_subscriber())
+        assert to_djstripe(make_endpoint(djstripe_validation_method="none"), forged).status_code == 500
+        webhook_pre_process.disconnect(refuse)
+    client.get("/")
+    row = DjstripeCustomer.objects.get()
+    row.subscriber = heir = make_subscriber()
+    row.save()
+    assert customer(buyer).subscriber == heir
