@@ -16,7 +16,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from entitlements_app.access import get_entitlements
-from entitlements_app.linking import BATCH, link
+from entitlements_app.bulk_links import BATCH
+from entitlements_app.linking import link
 from entitlements_app.models import Customer, SubscriberState
 from entitlements_app.subscribers import get_subscriber_model
 from tests.delivery import deliver, summary

@@ -14,8 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from entitlements_app.access import get_entitlements, prefetch_entitlements
+from entitlements_app.bulk_links import NotLinked, Why
 from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted
-from entitlements_app.linking import NotLinked, Why, link, link_many, unlink
+from entitlements_app.linking import link, link_many, unlink
 from entitlements_app.models import Customer, EntitlementChange, SubscriberState
 from entitlements_app.overrides import bridge
 from entitlements_app.subscribers import get_subscriber_model

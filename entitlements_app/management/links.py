@@ -9,8 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 
-from entitlements_app import conf, linking, reconcile
-from entitlements_app.linking import LinkReport, NotLinked, Why
+from entitlements_app import bulk_links, conf, reconcile
+from entitlements_app.bulk_links import LinkReport, NotLinked, Why
 from entitlements_app.subscribers import get_subscriber_model
 
 from .interrupts import INTERRUPTED, between_steps
@@ -48,9 +48,9 @@ def link_all(
         _say(command, options, f"{total:,} customer(s) to link in {mode} mode, named by {source}.")
         report = LinkReport()
         unlinked = 0
-        contested = linking.contested(pairs)
+        contested = bulk_links.contested(pairs)
         with Progress(command.stderr, total) as progress, between_steps() as look:
-            for part in linking.link_by_key(pairs, contested=contested, move=options["move"], dry=is_dry):
+            for part in bulk_links.link_by_key(pairs, contested=contested, move=options["move"], dry=is_dry):
                 for each in part.not_linked:
                     progress.interrupt()
                     command.stderr.write(_why_not(each))

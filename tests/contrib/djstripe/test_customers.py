@@ -26,8 +26,9 @@ from djstripe.settings import DjstripeSettings
 
 from entitlements_app import linking
 from entitlements_app.access import get_entitlements
+from entitlements_app.bulk_links import BATCH
 from entitlements_app.contrib.djstripe import customers
-from entitlements_app.linking import BATCH, link
+from entitlements_app.linking import link
 from entitlements_app.models import Customer, EntitlementChange, SubscriberState
 from entitlements_app.subscribers import get_subscriber_model
 from entitlements_app.testing import StripeSimulator

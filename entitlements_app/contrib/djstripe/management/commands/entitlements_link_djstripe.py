@@ -10,9 +10,9 @@ from django.db.models import Q, QuerySet
 from djstripe.models import Customer as Theirs
 
 from entitlements_app import conf
+from entitlements_app.bulk_links import BATCH
 from entitlements_app.contrib.djstripe import customers
 from entitlements_app.contrib.djstripe.accounts import own_account
-from entitlements_app.linking import BATCH
 from entitlements_app.management import links
 from entitlements_app.models import Customer
 from entitlements_app.transactions import primary
