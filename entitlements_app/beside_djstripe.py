@@ -16,7 +16,7 @@ APP = "entitlements_app.contrib.djstripe"
 SECRET_KEY, TEST_KEY, LIVE_KEY = KEYS = ("STRIPE_SECRET_KEY", "STRIPE_TEST_SECRET_KEY", "STRIPE_LIVE_SECRET_KEY")
 LIVE_MODE = "STRIPE_LIVE_MODE"
 # Settings of ours, and those of dj-stripe's that say the same.
-_INSTEAD = {
+INSTEAD = {
     "ENTITLEMENTS_STRIPE_API_BASE": "STRIPE_API_HOST",
     "ENTITLEMENTS_SUBSCRIBER_MODEL": "DJSTRIPE_SUBSCRIBER_MODEL",
     "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST": "DJSTRIPE_SUBSCRIBER_MODEL_REQUEST_CALLBACK",
@@ -39,17 +39,6 @@ def get(name: str) -> Any:
     """A setting of dj-stripe's; `None` where it is empty, or dj-stripe is not beside us."""
     value = getattr(settings, name, None)
     return value if value is not None and value != "" and is_installed() else None
-
-
-def read(name: str) -> Setting:
-    """A setting of ours; if it is not set, what stands for it in dj-stripe's."""
-    own = getattr(settings, name, None)
-    if own is None or own == "":
-        theirs = _INSTEAD[name]
-        value = get(theirs)
-        if value:
-            return Setting(value, theirs)
-    return Setting(own, name)
 
 
 def default_api_key(*, livemode: bool) -> Setting:

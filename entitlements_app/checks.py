@@ -83,8 +83,8 @@ def _misspelt() -> Iterator[CheckMessage]:
 
 def _no_subscriber() -> Iterator[CheckMessage]:
     users_pay = issubclass(get_user_model(), get_subscriber_model())
-    if not users_pay and beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST").value is None:
-        setting = beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_MODEL").name
+    if not users_pay and conf.read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST").value is None:
+        setting = conf.read("ENTITLEMENTS_SUBSCRIBER_MODEL").name
         theirs = " or DJSTRIPE_SUBSCRIBER_MODEL_REQUEST_CALLBACK" if beside_djstripe.is_installed() else ""
         yield Warning(
             f"{setting} is not the user model, and nothing says which subscriber a request is of: "
@@ -152,7 +152,7 @@ def _no_secret() -> Iterator[CheckMessage]:
 
 def _unencrypted() -> Iterator[CheckMessage]:
     parts = urlsplit(_read(conf.stripe_api_base) or "")
-    setting = beside_djstripe.read("ENTITLEMENTS_STRIPE_API_BASE").name
+    setting = conf.read("ENTITLEMENTS_STRIPE_API_BASE").name
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         yield Warning(
             f"{setting} is not https: the API key would cross the network unencrypted.",

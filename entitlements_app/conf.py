@@ -52,6 +52,19 @@ class MalformedKey(ImproperlyConfigured):
     """No API key can be read, and so no mode that follows it, either."""
 
 
+def read(name: str) -> Setting:
+    """A setting of ours, as it is written; if it is not set, the one of dj-stripe's that says the same.
+
+    Only for those that have one: `beside_djstripe.INSTEAD`.
+    """
+    own = getattr(settings, name, None)
+    if own is None or own == "":
+        theirs = beside_djstripe.INSTEAD[name]
+        if value := beside_djstripe.get(theirs):
+            return Setting(value, theirs)
+    return Setting(own, name)
+
+
 @sensitive_variables()
 def stripe_api_key() -> str | None:
     """The secret or restricted key, `None` where Stripe is not to be called."""
@@ -101,8 +114,8 @@ def _mode() -> Setting:
 
 @sensitive_variables()
 def _own_key() -> str | None:
-    name = "ENTITLEMENTS_STRIPE_API_KEY"
-    return _parsed_key(name, getattr(settings, "ENTITLEMENTS_STRIPE_API_KEY", None))
+    key = getattr(settings, "ENTITLEMENTS_STRIPE_API_KEY", None)
+    return _parsed_key("ENTITLEMENTS_STRIPE_API_KEY", key)
 
 
 @sensitive_variables()
@@ -125,7 +138,7 @@ def _is_live(key: str) -> bool:
 
 def stripe_api_base() -> str | None:
     """Base URL without a trailing slash, `None` for Stripe's own."""
-    base, name = beside_djstripe.read("ENTITLEMENTS_STRIPE_API_BASE")
+    base, name = read("ENTITLEMENTS_STRIPE_API_BASE")
     if base is None or base == "":
         return None
     if not isinstance(base, str) or not _is_base_url(base.strip()):
@@ -175,7 +188,7 @@ def webhook_processing() -> Literal["inline", "celery"]:
 
 def subscriber_model() -> str:
     """The model that pays, as `app_label.ModelName`. Chosen before the first migrate, which names it as this does."""
-    model, name = beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_MODEL")
+    model, name = read("ENTITLEMENTS_SUBSCRIBER_MODEL")
     model = model or settings.AUTH_USER_MODEL
     if not isinstance(model, str) or model.count(".") != 1:
         raise ImproperlyConfigured(f'{name} must look like "app_label.ModelName".')
@@ -191,7 +204,7 @@ def subscriber_migration() -> tuple[str, str]:
 @lru_cache(maxsize=1)
 def subscriber_from_request() -> Callable[[Any], Any] | None:
     """The site's `f(request) -> subscriber or None`, sync or async; `None` stands for `request.user`."""
-    value, name = beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST")
+    value, name = read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST")
     if name != "ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST" and callable(value):  # dj-stripe takes the function itself, too
         return site_functions.checked(name, value, "request")
     return site_functions.load(name, value, "request")

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Django's own name)
 from django.db import DatabaseError, connections, router
 
-from . import beside_djstripe
+from . import beside_djstripe, conf
 from .models import Customer, Feature
 from .subscribers import get_subscriber_model
 
@@ -35,7 +35,7 @@ def _other_subscribers(alias: str) -> Iterator[CheckMessage]:
     table = relation[1] if relation else None  # of a pair, from Django 6.1 on of three
     expected = get_subscriber_model()._meta.db_table.split('"')[-1]  # without a schema put in by hand
     if table is not None and table != expected:
-        setting = beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_MODEL").name
+        setting = conf.read("ENTITLEMENTS_SUBSCRIBER_MODEL").name
         back = "Set it back"
         if setting != "ENTITLEMENTS_SUBSCRIBER_MODEL":
             back = f"Take {beside_djstripe.APP}, which has it read, out of INSTALLED_APPS again"

@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
 from django.http import HttpRequest
 
-from . import beside_djstripe, conf, forced_answers
+from . import conf, forced_answers
 from .access import Answer, Entitlements, read, read_ahead, refuse_in_event_loop
 from .lookup_keys import check_key
 from .swallowed import noted
@@ -157,7 +157,7 @@ def _subscriber_of(request: HttpRequest, user: Any) -> object:
 
 
 def _not_found_out(error: Exception) -> ImproperlyConfigured:
-    setting = beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST").name
+    setting = conf.read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST").name
     return ImproperlyConfigured(
         f"Who the request's subscriber is could not be found out: {type(error).__name__}: {error} "
         f"({setting} is the function that says so.)"

@@ -11,7 +11,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db.models import Field, ForeignKey, Model
 
-from . import beside_djstripe, conf
+from . import conf
 
 
 def get_subscriber_model() -> type[Model]:
@@ -33,7 +33,7 @@ def _concrete_model(label: str) -> type[Model]:
 
 def _setting() -> str:
     """The name of the setting that says which model pays."""
-    return beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_MODEL").name
+    return conf.read("ENTITLEMENTS_SUBSCRIBER_MODEL").name
 
 
 def get_key_field() -> Field[Any, Any]:

@@ -12,7 +12,7 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Django's own name)
 from django.utils.module_loading import import_string
 
-from . import beside_djstripe
+from . import beside_djstripe, conf
 from .backends import LABEL, EntitlementsBackend
 from .middleware import EntitlementsMiddleware
 
@@ -45,7 +45,7 @@ def check_middleware(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _no_authentication() -> list[CheckMessage]:
-    if beside_djstripe.read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST").value is not None:
+    if conf.read("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST").value is not None:
         return []
     return [
         Warning(

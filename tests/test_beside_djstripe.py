@@ -20,8 +20,8 @@ from tests.test_checks import found
 
 pytestmark = pytest.mark.django_db  # Django's own checks of models may ask
 
-OURS = ("ENTITLEMENTS_STRIPE_API_KEY", "ENTITLEMENTS_LIVEMODE", *beside_djstripe._INSTEAD)
-THEIRS = (*beside_djstripe.KEYS, beside_djstripe.LIVE_MODE, *beside_djstripe._INSTEAD.values())
+OURS = ("ENTITLEMENTS_STRIPE_API_KEY", "ENTITLEMENTS_LIVEMODE", *beside_djstripe.INSTEAD)
+THEIRS = (*beside_djstripe.KEYS, beside_djstripe.LIVE_MODE, *beside_djstripe.INSTEAD.values())
 
 
 def subscriber_of(request: Any) -> None:
