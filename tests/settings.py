@@ -104,12 +104,14 @@ if DATABASE == "postgresql":
         }
     }
 else:
-    # A file with Django's own options: threads share it like the processes of a small site.
+    # A file with Django's own options: threads share it like the processes of a small site. Only the disk is not waited
+    # for: the tests kill who writes, never the machine.
     SCRATCH = Path(tempfile.gettempdir()) / f"entitlements-sqlite-{os.getpid()}"
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": os.environ.get("TEST_SERVER_DATABASE") or SCRATCH / "db.sqlite3",
+            "OPTIONS": {"init_command": "PRAGMA synchronous = OFF"},
             "TEST": {"NAME": SCRATCH / "test.sqlite3"},
         }
     }
