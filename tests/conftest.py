@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from entitlements_app import cache, dispatch, known_features
 from entitlements_app.linking import link
 from entitlements_app.testing import StripeSimulator
-from tests import valkey
+from tests import databases, valkey
 from tests.delivery import SECRET
 from tests.rows import make_subscriber
 from tests.shop import Shop
@@ -180,6 +180,35 @@ def pytest_unconfigure() -> None:
     valkey.stop()
     if django_settings.DATABASE == "sqlite":
         shutil.rmtree(django_settings.SCRATCH, ignore_errors=True)
+    elif not databases.SHARED:
+        from tests import postgres
+
+        postgres.drop(databases.name_of(os.getpid()))
+
+
+@pytest.fixture(scope="session")
+def _original(tmp_path_factory: pytest.TempPathFactory) -> databases.Original | None:
+    return databases.Original(tmp_path_factory.getbasetemp().parent) if databases.SHARED else None
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(_original: databases.Original | None) -> None:
+    """Where pytest-django leaves a place for what is to be done before it makes a database."""
+    if _original and _original.exists:
+        _original.copy(django_settings.DATABASES["default"]["TEST"])
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(_original: databases.Original | None, django_db_keepdb: bool) -> bool:
+    """A copied file is not made anew; it goes with its folder."""
+    return django_db_keepdb or bool(_original and _original.exists and django_settings.DATABASE == "sqlite")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(_original: databases.Original | None, django_db_setup: None, django_db_blocker: Any) -> None:
+    if _original:
+        with django_db_blocker.unblock():
+            _original.shared()
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 with warnings.catch_warnings():
@@ -20,9 +21,7 @@ with warnings.catch_warnings():
 
 def start() -> dict[str, str]:
     """Start it, or join the one that runs. Returns the connection part of a Django database."""
-    checkout = hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:8]
-    folder = Path(tempfile.gettempdir()) / f"entitlements-postgres-{getpass.getuser()}-{checkout}"
-    server = get_server(folder)
+    server = _joined()
     for unsafe in ("fsync", "synchronous_commit", "full_page_writes"):  # the tests kill what asks it, never the server
         server.psql(f"ALTER SYSTEM SET {unsafe} = off;")
     server.psql("SELECT pg_reload_conf();")
@@ -33,3 +32,13 @@ def start() -> dict[str, str]:
         "USER": url.username or "",
         "PASSWORD": url.password or "",
     }
+
+
+def drop(database: str) -> None:
+    """If there is one of this name."""
+    _joined().psql(f"DROP DATABASE IF EXISTS {database};")
+
+
+def _joined() -> Any:
+    checkout = hashlib.sha256(str(Path(__file__).resolve()).encode()).hexdigest()[:8]
+    return get_server(Path(tempfile.gettempdir()) / f"entitlements-postgres-{getpass.getuser()}-{checkout}")
