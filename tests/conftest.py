@@ -57,6 +57,15 @@ GROUPS = {
     ),
     # They read files of the site, and of the database the keys that there are.
     "files": ("tests/test_catalog_file.py", "tests/test_unused_keys.py"),
+    # How Stripe and a catalogue differ, and what becomes of a call that Stripe refuses, loses or half answers: the answer
+    # decides. Where a lock does, the test is marked postgresql, and stays.
+    "calls": (
+        "tests/test_catalog_command.py",
+        "tests/test_catalog_edits.py",
+        "tests/test_catalog_trouble.py",
+        "tests/test_feature_metadata.py",
+        "tests/test_fetching_troubles.py",
+    ),
     # What is forced asks the database nothing: here stand all gates once more.
     "forced": tuple(
         f"tests/test_override_entitlements.py::{name}"
@@ -87,12 +96,14 @@ GROUPS = {
         "tests/test_admin_inbox.py",
         "tests/test_admin_search.py",
         "tests/test_admin_size.py",
+        "tests/test_beside_djstripe.py",
         "tests/test_catalog_command.py",
         "tests/test_catalog_edits.py",
         "tests/test_catalog_file.py",
         "tests/test_catalog_trouble.py",
         "tests/test_feature_metadata.py",
         "tests/test_fetching_troubles.py",
+        "tests/test_link_command.py",
         "tests/test_linking.py",
         "tests/test_many_at_once.py",
         "tests/test_models.py",
@@ -147,7 +158,7 @@ def pytest_collection_finish() -> None:
 
 
 LEFT_OUT = [group for group in os.environ.get("TEST_WITHOUT", "").split(",") if group]
-IN_PART = {"once", "timed"}  # of whose files some tests stay
+IN_PART = {"calls", "once", "timed"}  # of whose files some tests stay
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -166,6 +177,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_in(item: pytest.Item, group: str) -> bool:
     if group in IN_PART and item.get_closest_marker("once"):
         return group == "once"
+    if group == "calls" and item.get_closest_marker("postgresql"):
+        return False
     uses_database = group == "once" and item.get_closest_marker("django_db")
     return item.nodeid.startswith(GROUPS[group]) and not uses_database
 

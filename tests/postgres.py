@@ -36,7 +36,7 @@ def start() -> dict[str, str]:
 
 def drop(database: str) -> None:
     """If there is one of this name."""
-    _joined().psql(f"DROP DATABASE IF EXISTS {database};")
+    _joined().psql(f"SET client_min_messages = warning; DROP DATABASE IF EXISTS {database};")
 
 
 def _joined() -> Any:
