@@ -57,8 +57,8 @@ GROUPS = {
     ),
     # They read files of the site, and of the database the keys that there are.
     "files": ("tests/test_catalog_file.py", "tests/test_unused_keys.py"),
-    # How Stripe and a catalogue differ, and what becomes of a call that Stripe refuses, loses or half answers: the answer
-    # decides. Where a lock does, the test is marked postgresql, and stays.
+    # How Stripe and a catalogue differ, and what becomes of a call that Stripe refuses, loses or half answers: the
+    # answer decides. Where a lock does, the test is marked postgresql, and stays.
     "calls": (
         "tests/test_catalog_command.py",
         "tests/test_catalog_edits.py",
