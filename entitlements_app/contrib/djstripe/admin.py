@@ -25,7 +25,7 @@ from entitlements_app import models as ours
 from entitlements_app.admin.links import address_of, register_elsewhere, seen_admin
 
 from . import admin_words
-from .accounts import is_own
+from .accounts import is_own, owner_of
 
 if TYPE_CHECKING:
     _ModelAdmin = ModelAdmin[Any]
@@ -111,7 +111,7 @@ def links_to_djstripe(site: AdminSite, request: HttpRequest, row: Model) -> list
         newest = theirs.WebhookEventTrigger.objects.filter(event__id=OuterRef("id")).order_by("-id")
         rows = rows.annotate(delivery=Subquery(newest.values("id")[:1]))
     found = rows.first()
-    if found is None or not _is_of_account(known.account, found.djstripe_owner_account_id):
+    if found is None or not _is_of_account(known.account, owner_of(found)):
         return []
     links = [(_("Open in dj-stripe"), address_of(site, model, "change", found))]
     delivery = theirs.WebhookEventTrigger(pk=getattr(found, "delivery", None))

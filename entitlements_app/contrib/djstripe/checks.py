@@ -16,7 +16,7 @@ from entitlements_app import beside_djstripe, conf
 from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUBSCRIPTION_PREFIX, SUMMARY_UPDATED
 from entitlements_app.subscribers import get_subscriber_model
 
-from .accounts import is_own
+from .accounts import is_own, owner_of
 
 EVENT_TYPES = (
     SUMMARY_UPDATED,
@@ -77,7 +77,7 @@ def _own_endpoints(alias: str) -> list[WebhookEndpoint]:
     rows = WebhookEndpoint.objects.using(alias).filter(livemode=conf.livemode())
     rows = rows.exclude(status=WebhookEndpointStatus.disabled).select_related("djstripe_owner_account")
     rows = [row for row in rows if str(row.djstripe_uuid) in row.url]
-    return [row for row in rows if is_own(row.djstripe_owner_account and row.djstripe_owner_account.id)]
+    return [row for row in rows if is_own(owner_of(row))]
 
 
 def _unverified(endpoints: list[WebhookEndpoint]) -> Iterator[CheckMessage]:

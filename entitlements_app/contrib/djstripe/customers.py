@@ -32,7 +32,7 @@ from entitlements_app.models import Customer
 from entitlements_app.subscribers import get_subscriber_model, is_subscriber_model, subscriber_key
 from entitlements_app.transactions import primary
 
-from .accounts import is_own
+from .accounts import is_own, owner_of
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def _follow_save(*, instance: Any, **_: Any) -> None:
     both, and whoever tries again does both. Without one dj-stripe's row is written already; the command links it.
     """
     before = instance.__dict__.pop(_BEFORE, None)
-    if before is not None and is_own(instance.djstripe_owner_account_id):
+    if before is not None and is_own(owner_of(instance)):
         with _refusals_logged(instance, before):
             _follow(instance, before)
 
@@ -151,7 +151,7 @@ def _follow_deletion(*, instance: Any, **_: Any) -> None:
     if instance.subscriber_id is None or not is_same_model() or _unvouched.get():
         return
     ours, key = _ours(instance), _key(instance)
-    if ours is not None and ours.subscriber_id == key and is_own(instance.djstripe_owner_account_id):
+    if ours is not None and ours.subscriber_id == key and is_own(owner_of(instance)):
         with _refusals_logged(instance, _Before(ours, key)):
             _unlink(ours)
 

@@ -18,7 +18,7 @@ from djstripe.models import Product as DjstripeProduct
 from entitlements_app import catalog_writes, conf, stripe_objects
 from entitlements_app.stripe_objects import Malformed
 
-from .accounts import is_own
+from .accounts import is_own, owner_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def _saved(instance: DjstripeProduct, using: str, raw: bool, **_kwargs: Any) -> 
 
 def _take_name(product: DjstripeProduct) -> bool:
     """Make our row of this product, if there is one, say what dj-stripe's does. Returns whether it said otherwise."""
-    if product.livemode is not conf.livemode() or not is_own(product.djstripe_owner_account_id):
+    if product.livemode is not conf.livemode() or not is_own(owner_of(product)):
         return False
     columns = {name: getattr(product, name) for name in ("id", "name", "active")}
     try:

@@ -42,7 +42,7 @@ from entitlements_app.stripe_objects import Event, Malformed
 from entitlements_app.transactions import alias
 
 from . import customers
-from .accounts import is_own
+from .accounts import is_own, owner_of
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _bring(trigger: Any) -> None:
 
 def _hand_over(event: Event, signed_at: int | None, endpoint: Any) -> None:
     conf.check()
-    owner = endpoint.djstripe_owner_account.id if endpoint and endpoint.djstripe_owner_account else None
+    owner = owner_of(endpoint) if endpoint else None
     if owner is not None and not is_own(owner):
         event = replace(event, account=event.account or owner)
     if signed_at is not None:

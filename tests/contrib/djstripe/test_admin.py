@@ -65,6 +65,12 @@ def known(model: Any, stripe_id: str, **fields: Any) -> Any:
     return model.objects.create(id=stripe_id, livemode=fields.pop("livemode", False), **fields)
 
 
+def unheard(subscriber: Any) -> Any:
+    """dj-stripe's row of a customer, written without a signal, so that nobody is linked here."""
+    (row,) = theirs.Customer.objects.bulk_create([theirs.Customer(id="cus_ada", livemode=False, subscriber=subscriber)])
+    return row
+
+
 def trigger(event: Any) -> Any:
     return theirs.WebhookEventTrigger.objects.create(remote_ip="127.0.0.1", headers={}, body="{}", event=event)
 
@@ -134,7 +140,10 @@ def test_another_mode_is_another_customer(acme: Any, chief: Client) -> None:
 
 
 def test_another_account_is_another_customer(acme: Any, chief: Client, two_accounts: None) -> None:
-    row, own = known(theirs.Customer, "cus_acme", djstripe_owner_account_id="acct_theirs"), customer()
+    row, own = (
+        known(theirs.Customer, "cus_acme", djstripe_owner_account=theirs.Account.objects.get(id="acct_theirs")),
+        customer(),
+    )
     assert "dj-stripe" not in text_of(chief.get(our_page(own)))
     theirs_here = CustomerFactory(stripe_id="cus_acme", account="acct_theirs")
     assert their_page(row) in html_of(chief.get(our_page(theirs_here)))
@@ -157,7 +166,7 @@ def test_who_may_not_see_djstripes_pages_gets_no_links(acme: Any) -> None:
 
 
 def test_links_cost_a_query_and_one_for_the_account(acme: Any, two_accounts: None, rf: Any) -> None:
-    known(theirs.Customer, "cus_acme", djstripe_owner_account_id="acct_ours")
+    known(theirs.Customer, "cus_acme", djstripe_owner_account=theirs.Account.objects.get(id="acct_ours"))
     trigger(make_event("evt_1"))
     request = rf.get("/")
     request.user = User.objects.create_superuser("chief")
@@ -216,7 +225,7 @@ def test_it_says_what_overrides_and_other_customers_make_of_it(chief: Client) ->
 
 
 def test_an_unknown_customer_is_told_with_the_remedy(chief: Client) -> None:
-    row = known(theirs.Customer, "cus_ada", subscriber=make_subscriber())
+    row = unheard(make_subscriber())
     page = text_of(chief.get(their_page(row)))
     assert "It is not known here yet. To link it to its subscriber: manage.py entitlements_link_djstripe" in page
     theirs.Customer.objects.update(subscriber=None)
@@ -228,7 +237,7 @@ def test_an_unknown_customer_is_told_with_the_remedy(chief: Client) -> None:
 def test_a_customer_that_is_linked_to_nobody_or_to_another_is_told_with_the_remedy(chief: Client) -> None:
     ada, bob = make_subscriber(), make_subscriber()
     held = CustomerFactory(stripe_id="cus_ada", keys=("sso",))
-    row = known(theirs.Customer, "cus_ada", subscriber=ada)
+    row = unheard(ada)
     page = text_of(chief.get(their_page(row)))
     assert "linked to nobody here: what it holds counts for nobody. To link it to its subscriber: manage.py" in page
     link(bob, "cus_ada")
@@ -246,7 +255,12 @@ def test_what_does_not_count_here_is_not_said_to_count(chief: Client, two_accoun
     page = text_of(chief.get(their_page(live)))
     assert "1 active entitlement : sso" in page
     assert "It is of live mode and this site of test mode: what it holds counts for nobody here." in page
-    other = known(theirs.Customer, "cus_other", djstripe_owner_account_id="acct_theirs", subscriber=ada)
+    other = known(
+        theirs.Customer,
+        "cus_other",
+        djstripe_owner_account=theirs.Account.objects.get(id="acct_theirs"),
+        subscriber=ada,
+    )
     CustomerFactory(stripe_id="cus_other", subscriber=ada, keys=("sso",))
     page = text_of(chief.get(their_page(other)))
     assert "It is of another Stripe account than this site's, so nothing of it is kept here." in page
@@ -326,7 +340,9 @@ def test_names_are_escaped_on_both_sides(chief: Client) -> None:
 
 def test_it_costs_few_queries(acme: Any, two_accounts: None, chief: Client) -> None:
     """Our rows: the customer with its subscriber, what it holds, the subscriber's answer; and whose account it is."""
-    row = known(theirs.Customer, "cus_acme", subscriber=acme, djstripe_owner_account_id="acct_ours")
+    row = known(
+        theirs.Customer, "cus_acme", subscriber=acme, djstripe_owner_account=theirs.Account.objects.get(id="acct_ours")
+    )
 
     def cost() -> int:
         with CaptureQueriesContext(connection) as queries:

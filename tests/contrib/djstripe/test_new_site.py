@@ -85,6 +85,34 @@ with connection.cursor() as cursor:
 call_command("check", "--database", "default")
 """
 
+NUMBERS = """
+import django
+django.setup()
+from django.core.management import call_command
+from djstripe.models import Account, APIKey, Customer as Theirs, Product
+from entitlements_app import models
+from entitlements_app.contrib.djstripe import admin_words
+from teams.models import Team
+
+call_command("migrate", verbosity=0)
+ours, other = (Account.objects.create(id=f"acct_{name}", livemode=False) for name in ("ours", "other"))
+APIKey.objects.create(secret="sk_test_1", type="secret", livemode=False, djstripe_owner_account=ours)
+team, product = Team.objects.create(name="A"), models.Product.objects.create(stripe_id="prod_1", livemode=False)
+mine, _ = [
+    Theirs.objects.create(id=f"cus_{of.id}", livemode=False, subscriber=team, djstripe_owner_account=of)
+    for of in (ours, other)
+]
+print(list(models.Customer.objects.values_list("stripe_id", "subscriber")))
+Product.objects.create(id="prod_1", livemode=False, name="Pro", active=True, djstripe_owner_account=ours)
+print(models.Product.objects.get().name)
+print(admin_words.of_customer(mine, lambda row: "/"))
+models.Customer.objects.all().delete()
+call_command("entitlements_link_djstripe")
+print(list(models.Customer.objects.values_list("stripe_id", "subscriber")))
+mine.delete()
+print(list(models.Customer.objects.values_list("stripe_id", "subscriber")))
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -99,11 +127,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, code: str, *apps: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, code: str, *apps: str, also: str = "") -> subprocess.CompletedProcess[str]:
     # The admin comes first, as in Django's own template of a project: it is the first to import what needs a model.
     djangos = [f"django.contrib.{name}" for name in ("admin", "auth", "contenttypes", "sessions", "messages")]
     names = ", ".join(repr(app) for app in [*djangos, "teams", *apps])
-    (folder / "site_settings.py").write_text(SETTINGS.format(apps=names, database=str(folder / "db")))
+    (folder / "site_settings.py").write_text(SETTINGS.format(apps=names, database=str(folder / "db")) + also)
     env = os.environ | {"DJANGO_SETTINGS_MODULE": "site_settings", "PYTHONPATH": f"{folder}:{ROOT}"}
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
 
@@ -142,3 +170,16 @@ def test_an_older_dj_stripe_is_told(folder: Path) -> None:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: dj-stripe\nVersion: 2.10.3\n")
     done = run(folder, "import django; django.setup()", "djstripe", "entitlements_app", APP)
     assert "needs dj-stripe 2.11 or newer: pip install --upgrade" in done.stderr.splitlines()[-1]
+
+
+def test_where_dj_stripe_s_foreign_keys_hold_its_own_numbers(folder: Path) -> None:
+    """As on sites since before dj-stripe 2.4."""
+    by_number = 'DJSTRIPE_FOREIGN_KEY_TO_FIELD = "djstripe_id"\n'
+    done = run(folder, NUMBERS, "djstripe", "entitlements_app", APP, also=by_number)
+    assert done.returncode == 0, done.stdout + done.stderr
+    linked, name, page, *told, again, gone = done.stdout.splitlines()
+    assert linked == again == "[('cus_acct_ours', 1)]"
+    assert name == "Pro"
+    assert "0 active entitlements" in page
+    assert told[0] == "1 customer(s) of other Stripe accounts are passed over."
+    assert gone == "[('cus_acct_ours', None)]"

@@ -143,9 +143,11 @@ def test_another_mode_and_another_account_are_other_products(pro: Product, endpo
     product = named(pro, name="Live", livemode=True)
     assert name_of(pro) == "pro"
     theirs.Account.objects.create(id="acct_theirs", livemode=False)
-    product = named(pro, name="Theirs", livemode=False, djstripe_owner_account_id="acct_theirs")
+    product = named(
+        pro, name="Theirs", livemode=False, djstripe_owner_account=theirs.Account.objects.get(id="acct_theirs")
+    )
     assert name_of(pro) == "pro"
-    product.djstripe_owner_account_id = endpoint.djstripe_owner_account_id
+    product.djstripe_owner_account = endpoint.djstripe_owner_account
     product.save()
     assert name_of(pro) == "Theirs"
 

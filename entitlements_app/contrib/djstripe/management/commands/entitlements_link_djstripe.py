@@ -46,7 +46,7 @@ class _Known:
         self._all: QuerySet[Any] = Theirs._base_manager.using(router.db_for_write(Theirs))
         of_mode = self._all.filter(Q(livemode=self._livemode) | Q(livemode=None))
         owner = own_account()
-        is_own = Q() if owner is None else Q(djstripe_owner_account=None) | Q(djstripe_owner_account=owner)
+        is_own = Q() if owner is None else Q(djstripe_owner_account=None) | Q(djstripe_owner_account__id=owner)
         self._others = of_mode.exclude(is_own) if owner else of_mode.none()
         self._own = of_mode.filter(is_own)
         self._paid = self._own.exclude(subscriber=None)
