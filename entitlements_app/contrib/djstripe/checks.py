@@ -83,13 +83,21 @@ def _own_endpoints(alias: str) -> list[WebhookEndpoint]:
 def _unverified(endpoints: list[WebhookEndpoint]) -> Iterator[CheckMessage]:
     for endpoint in endpoints:
         if endpoint.djstripe_validation_method != WebhookEndpointValidation.verify_signature:
-            yield Warning(
-                f"dj-stripe does not verify the signature of what is posted to its webhook endpoint "
+            said = (
+                "dj-stripe does not verify the signature of what is posted to its webhook endpoint "
                 f"{endpoint.djstripe_uuid}: dj-stripe believes strangers, also in who pays. Its events are here "
-                "only hints, and each costs a call to Stripe.",
-                hint='Set its djstripe_validation_method to "verify_signature", in dj-stripe\'s admin.',
-                id="entitlements_app.W014",
+                "only hints, and each costs a call to Stripe."
             )
+            hint = 'Set its djstripe_validation_method to "verify_signature", in dj-stripe\'s admin.'
+        elif not endpoint.secret.strip():
+            said = (
+                f"dj-stripe does not have the secret of its webhook endpoint {endpoint.djstripe_uuid}, which Stripe "
+                "tells only whoever makes an endpoint: it refuses all events that come there."
+            )
+            hint = "Make another endpoint in dj-stripe's admin, and delete this one."
+        else:
+            continue
+        yield Warning(said, hint=hint, id="entitlements_app.W014")
 
 
 def _event_types(endpoints: list[WebhookEndpoint]) -> Iterator[CheckMessage]:

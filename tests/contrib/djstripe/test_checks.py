@@ -172,6 +172,14 @@ def test_an_endpoint_that_does_not_verify(method: str) -> None:
     assert str(told.djstripe_uuid) in message("W014", databases=["default"]).msg
 
 
+def test_an_endpoint_without_a_secret() -> None:
+    """As `djstripe_sync_models` leaves one that it has not known: dj-stripe fails on each delivery."""
+    told = endpoint(secret="")
+    assert found(databases=["default"]) == ["W014"]
+    said = f"does not have the secret of its webhook endpoint {told.djstripe_uuid}"
+    assert said in message("W014", databases=["default"]).msg
+
+
 def test_an_endpoint_that_nothing_of_ours_comes_by_is_not_told_of(settings: Any) -> None:
     account = Account.objects.create(id="acct_ours", livemode=False)
     other = Account.objects.create(id="acct_theirs", livemode=False)
