@@ -35,8 +35,7 @@ def of_customer(theirs: Any, address: Address) -> str:
     whose = _subscriber_of(theirs)
     if row is None:
         return _lines(*_unknown_customer(theirs, whose))
-    held = row.active_entitlements.order_by("lookup_key").values_list("lookup_key", flat=True)
-    keys = list(held.distinct())
+    keys = sorted(set(row.active_entitlements.values_list("lookup_key", flat=True)))
     number = ngettext("%d active entitlement", "%d active entitlements", len(keys)) % len(keys)
     return _lines(_named(link(address(row), number), keys), *_counts_for(row, whose, keys))
 
