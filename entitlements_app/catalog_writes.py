@@ -139,13 +139,13 @@ def save_attachments(product: CatalogProduct, edit: Edit, *, seen: int, now: dat
     return row
 
 
-def save_product(told: CatalogProduct) -> bool:
-    """Write what somebody else was just told of a product, if it is known here. Returns whether it differed.
+def save_product(told: CatalogProduct) -> None:
+    """Write what somebody else was just told of a product, if it is known here and differs.
 
     In one statement. A catalogue that is being read meanwhile is older, and will not undo it.
     """
     rows = own(Product).filter(stripe_id=told.id).exclude(name=told.name, active=told.active)
-    return update(rows, name=told.name, active=told.active, version=F("version") + 1) > 0
+    update(rows, name=told.name, active=told.active, version=F("version") + 1)
 
 
 def _attachment(row: ProductFeature) -> Attachment:

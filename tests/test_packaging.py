@@ -27,6 +27,7 @@ EXTRAS = {
     "entitlements_app.contrib.djstripe.admin_words": "djstripe",
     "entitlements_app.contrib.djstripe.checks": "djstripe",
     "entitlements_app.contrib.djstripe.products": "djstripe",
+    "entitlements_app.contrib.djstripe.subscribers": "djstripe",
     "entitlements_app.contrib.djstripe.webhooks": "djstripe",
     "entitlements_app.contrib.rest_framework": "rest_framework",
     "entitlements_app.jinja": "jinja2",

@@ -16,16 +16,16 @@ from entitlements_app.admin.event_words import get_meaning
 from entitlements_app.admin.links import link
 from entitlements_app.explanation_text import describe_mode
 from entitlements_app.models import Customer, Product, WebhookEvent
-from entitlements_app.subscribers import get_subscriber_model
+from entitlements_app.subscribers import is_subscriber
 
 from .accounts import is_own, owner_of
+from .customers import COMMAND as LINK_ALL
 
 _M = TypeVar("_M", Customer, Product, WebhookEvent)
 
 Address = Callable[[Model], str]
 
 LISTED = 20
-LINK_ALL = "manage.py entitlements_link_djstripe"
 READ_CATALOGUE = "manage.py entitlements_sync --catalog"
 
 
@@ -81,7 +81,7 @@ def _row_of(rows: QuerySet[_M], theirs: Any) -> _M | None:
 
 def _subscriber_of(theirs: Any) -> Model | None:
     """dj-stripe's, if it is one of ours."""
-    return theirs.subscriber if isinstance(theirs.subscriber, get_subscriber_model()) else None
+    return theirs.subscriber if is_subscriber(theirs.subscriber) else None
 
 
 def _unknown_customer(theirs: Any, whose: Model | None) -> list[str]:

@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  (Djan
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, router
 from djstripe.enums import WebhookEndpointStatus, WebhookEndpointValidation
-from djstripe.models import Customer, WebhookEndpoint
+from djstripe.models import WebhookEndpoint
 from djstripe.settings import djstripe_settings
 
 from entitlements_app import beside_djstripe, conf
@@ -17,6 +17,7 @@ from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUBSCRIPTION_PREFI
 from entitlements_app.subscribers import get_subscriber_model
 
 from .accounts import is_own, owner_of
+from .subscribers import get_their_model, is_same_model
 
 EVENT_TYPES = (
     SUMMARY_UPDATED,
@@ -35,19 +36,15 @@ def check_endpoints(app_configs: object, databases: Sequence[str] | None = None,
         if router.allow_migrate_model(alias, WebhookEndpoint):
             try:
                 endpoints = _own_endpoints(alias)
-            except (
-                DatabaseError,
-                ImproperlyConfigured,
-            ):  # before the first migrate; other checks tell what is malformed
-                continue
+            except (DatabaseError, ImproperlyConfigured):
+                continue  # it is before the first migrate, or another check tells what is malformed
             found += [*_unverified(endpoints), *_event_types(endpoints)]
     return found
 
 
 def _other_subscribers() -> Iterator[CheckMessage]:
-    theirs = Customer._meta.get_field("subscriber").related_model
-    ours = get_subscriber_model()
-    if not isinstance(theirs, str) and not issubclass(theirs, ours):  # else it is not installed, as Django tells
+    theirs, ours = get_their_model(), get_subscriber_model()
+    if theirs is not None and not is_same_model():
         yield Error(
             f"The subscribers of dj-stripe's customers are {theirs._meta.label} (DJSTRIPE_SUBSCRIBER_MODEL), and those "
             f"of entitlements {ours._meta.label} (ENTITLEMENTS_SUBSCRIBER_MODEL): its customers cannot be linked.",

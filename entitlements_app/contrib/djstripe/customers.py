@@ -29,10 +29,11 @@ from djstripe.models import Customer as Theirs
 from entitlements_app import conf, linking, transactions
 from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted
 from entitlements_app.models import Customer
-from entitlements_app.subscribers import get_subscriber_model, is_subscriber_model, subscriber_key
+from entitlements_app.subscribers import get_subscriber_model, subscriber_key
 from entitlements_app.transactions import primary
 
 from .accounts import is_own, owner_of
+from .subscribers import is_same_model, key_of, key_path, models_differ
 
 logger = logging.getLogger(__name__)
 
@@ -74,31 +75,6 @@ class _Before:
     subscriber_id: Any
 
 
-def key_path() -> str:
-    """How dj-stripe's customers lead to the primary key by which a subscriber is known here."""
-    return f"subscriber__{get_subscriber_model()._meta.pk.name}"
-
-
-def is_same_model() -> bool:
-    """Whether who pays at dj-stripe is who pays here."""
-    model = _their_subscriber_model()
-    return isinstance(model, type) and is_subscriber_model(model)  # else it is not installed, as Django tells
-
-
-def models_differ() -> str:
-    """What to do if not."""
-    return (
-        f"dj-stripe's subscribers are of {_their_subscriber_model()._meta.label} (DJSTRIPE_SUBSCRIBER_MODEL), those "
-        f"here of {get_subscriber_model()._meta.label} (ENTITLEMENTS_SUBSCRIBER_MODEL). Its customers are linked only "
-        "where both are the same."
-    )
-
-
-def _their_subscriber_model() -> type[Model]:
-    model: type[Model] = Theirs._meta.get_field("subscriber").related_model
-    return model
-
-
 def _look(*, instance: Any, raw: bool, using: str, update_fields: Collection[str] | None, **_: Any) -> None:
     """Receiver of `pre_save`: what stood before. In one query while the two agree, in none if there was nothing."""
     instance.__dict__.pop(_BEFORE, None)
@@ -113,7 +89,7 @@ def _look(*, instance: Any, raw: bool, using: str, update_fields: Collection[str
             instance.__dict__[_BEFORE] = _Before(None, None)
     else:
         ours = _ours(instance)
-        if (ours.subscriber_id if ours else None) != _key(instance):
+        if (ours.subscriber_id if ours else None) != key_of(instance):
             rows = Theirs._base_manager.using(using).filter(djstripe_id=instance.djstripe_id)
             instance.__dict__[_BEFORE] = _Before(ours, rows.values_list(key_path(), flat=True).first())
 
@@ -133,7 +109,7 @@ def _follow_save(*, instance: Any, **_: Any) -> None:
 def _follow(row: Any, before: _Before) -> None:
     if _unvouched.get():
         raise _Unvouched(_Unvouched.__doc__)
-    ours, key = before.ours, _key(row)
+    ours, key = before.ours, key_of(row)
     if ours is None or ours.subscriber_id is None:
         linking.link(row.subscriber, row.id, livemode=_livemode(row))
     elif ours.subscriber_id != before.subscriber_id:  # by the site's own `link`
@@ -150,7 +126,7 @@ def _follow_deletion(*, instance: Any, **_: Any) -> None:
     """Receiver of `post_delete`: nobody is known to pay any more. What Stripe has deleted, an event tells."""
     if instance.subscriber_id is None or not is_same_model() or _unvouched.get():
         return
-    ours, key = _ours(instance), _key(instance)
+    ours, key = _ours(instance), key_of(instance)
     if ours is not None and ours.subscriber_id == key and is_own(owner_of(instance)):
         with _refusals_logged(instance, _Before(ours, key)):
             _unlink(ours)
@@ -192,12 +168,3 @@ def _livemode(row: Any) -> bool:
 def _ours(row: Any) -> Customer | None:
     rows = primary(Customer).filter(stripe_id=row.id, account="", livemode=_livemode(row))
     return next(iter(rows), None)
-
-
-def _key(row: Any) -> Any:
-    """The primary key, as ours has it, of the subscriber that dj-stripe's row has now."""
-    if row.subscriber_id is None:
-        return None
-    if _their_subscriber_model()._meta.concrete_model is get_subscriber_model():
-        return get_subscriber_model()._meta.pk.to_python(row.subscriber_id)
-    return subscriber_key(row.subscriber)  # of a model that inherits from it, and may count for itself

@@ -39,14 +39,14 @@ def _saved(instance: DjstripeProduct, using: str, raw: bool, **_kwargs: Any) -> 
         transaction.on_commit(take_name_as_it_is_by_then, using=using, robust=True)
 
 
-def _take_name(product: DjstripeProduct) -> bool:
-    """Make our row of this product, if there is one, say what dj-stripe's does. Returns whether it said otherwise."""
+def _take_name(product: DjstripeProduct) -> None:
+    """Make our row of this product, if there is one, say what dj-stripe's does."""
     if product.livemode is not conf.livemode() or not is_own(owner_of(product)):
-        return False
+        return
     columns = {name: getattr(product, name) for name in ("id", "name", "active")}
     try:
         told = stripe_objects.parse_product({"object": "product", **columns})
     except Malformed as error:  # by hand, or from a time before dj-stripe knew whether it is active
         logger.info("The name of dj-stripe's product %s was not taken: %s.", product.id, error)
-        return False
-    return catalog_writes.save_product(told)
+        return
+    catalog_writes.save_product(told)

@@ -11,8 +11,8 @@ from djstripe.models import Customer as Theirs
 
 from entitlements_app import conf
 from entitlements_app.bulk_links import BATCH
-from entitlements_app.contrib.djstripe import customers
 from entitlements_app.contrib.djstripe.accounts import own_account
+from entitlements_app.contrib.djstripe.subscribers import is_same_model, key_path, models_differ
 from entitlements_app.management import links
 from entitlements_app.models import Customer
 from entitlements_app.transactions import primary
@@ -29,8 +29,8 @@ class Command(BaseCommand):
         links.add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not customers.is_same_model():
-            raise CommandError(customers.models_differ())
+        if not is_same_model():
+            raise CommandError(models_differ())
         known = _Known()
         if options["verbosity"]:
             for line in known.passed_over():
@@ -52,7 +52,7 @@ class _Known:
         self._paid = self._own.exclude(subscriber=None)
 
     def __iter__(self) -> Iterator[tuple[Any, str]]:
-        return links.values(self._paid, customers.key_path(), "id")
+        return links.values(self._paid, key_path(), "id")
 
     def count(self) -> int:
         return int(self._paid.count())
