@@ -18,14 +18,14 @@ BIN := .venv/bin
 READY := .venv/ready
 NEWEST := .venv-newest
 BENCHED := .venv-bench
+# dj-stripe wants an older stripe, so what runs beside it has an environment of its own.
 BESIDE := .venv-djstripe
 EXAMPLE := $(if $(filter 1,$(strip $(DJSTRIPE))),$(BESIDE),.venv)
+BESIDE_WHAT := , beside dj-stripe
 PYTEST := pytest -q -n auto --dist worksteal
 
 # With ARGS, a later set-up may have nothing left to run.
 NONE_OF_ARGS_HERE := { [ $$? -eq $(if $(strip $(ARGS)),5,0) ] && [ $$passed -gt 0 ]; }
-
-COMMA := ,
 
 # What a shell has set for another project is not for this one.
 unexport DJANGO_SETTINGS_MODULE PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV
@@ -45,19 +45,19 @@ FIND_NEWEST = $$(versions=$${PYENV_ROOT:-$$HOME/.pyenv}/versions; \
 	for python in $${NEWEST_PYTHON:-python3.13 python3.12 $$versions/3.13*/bin/python $$versions/3.12*/bin/python python3.14}; \
 	do $$python -c "$(IS_3_12)" 2>/dev/null && echo $$python && break; done)
 
-.PHONY: help demo demo-check browser browser-if-found screenshots example-test test compiled set-ups newest-environment newest-test djstripe-environment djstripe-test soak \
+.PHONY: help demo demo-check browser browser-if-found screenshots example-test test compiled set-ups \
+	newest-environment newest-test djstripe-environment djstripe-test soak \
 	bench bench-intake bench-batches bench-fetch bench-bytes bench-admin lint check-python
 .NOTPARALLEL:
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
-# dj-stripe wants an older stripe, so the example beside it runs in another environment.
 demo: $(EXAMPLE)/ready
 	@$(EXAMPLE)/bin/python manage.py demo
 
 demo-check: $(EXAMPLE)/ready
-	@echo "== The demo's story, over HTTP$(if $(filter $(BESIDE),$(EXAMPLE)),$(COMMA) beside dj-stripe) =="
+	@echo "== The demo's story, over HTTP$(if $(filter $(BESIDE),$(EXAMPLE)),$(BESIDE_WHAT)) =="
 	@$(EXAMPLE)/bin/python -m example_project.demo_check
 
 browser: $(READY)
@@ -127,7 +127,6 @@ newest-test: $(READY)
 
 djstripe-environment: $(BESIDE)/ready
 
-# dj-stripe wants an older stripe, so it has an environment of its own.
 djstripe-test: $(BESIDE)/ready
 	@for setup in "TEST_DATABASE=sqlite" "TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once"; do \
 		echo "== Tests beside dj-stripe, $$setup =="; \
