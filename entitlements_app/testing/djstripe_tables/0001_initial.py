@@ -22,18 +22,17 @@ def _first_migration() -> migrations.Migration:
     return made[LABEL][0] if LABEL in made else migrations.Migration("nothing", LABEL)  # it is not installed
 
 
+def _dependency(label: str, name: str) -> tuple[str, str]:
+    if label == "__setting__":
+        return migrations.swappable_dependency(getattr(settings, name))
+    subscriber = conf.subscriber_migration()
+    return subscriber if label == subscriber[0] else (label, name)
+
+
 _made = _first_migration()
-_subscriber = conf.subscriber_migration()
 
 
 class Migration(migrations.Migration):
     initial = True
-    dependencies = [
-        migrations.swappable_dependency(getattr(settings, name))
-        if app == "__setting__"
-        else _subscriber
-        if app == _subscriber[0]
-        else (app, name)
-        for app, name in _made.dependencies
-    ]
+    dependencies = [_dependency(label, name) for label, name in _made.dependencies]
     operations = _made.operations
