@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from entitlements_app.testing import StripeSimulator
-from example_project.demo_check import OF_AN_ACCOUNT, Browser, running_demo
+from example_project.demo_check import Browser, running_demo
+from tests.test_example_project import run
 
-ROOT = Path(__file__).resolve().parents[3]
 KEY, SECRET = "sk_test_" + "ofAnAccount1a2b3c4d5e6f7g8h", "whsec_of_an_account_4d5e6f"
-OF_TESTS = {"DJANGO_SETTINGS_MODULE", "DJSTRIPE", "PORT", "STRIPE_PORT", *OF_AN_ACCOUNT}
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TEST_DATABASE") == "postgresql", reason="the example has a database of its own: once is enough"
@@ -22,19 +19,9 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_a_key_that_dj_stripe_cannot_use_is_refused_in_one_line() -> None:
-    outside = {name: value for name, value in os.environ.items() if name not in OF_TESTS}
-    account = {"DJSTRIPE": "1", "STRIPE_API_KEY": "rk_test_" + "a" * 24, "STRIPE_WEBHOOK_SECRET": SECRET}
+    account = {"STRIPE_API_KEY": "rk_test_" + "a" * 24, "STRIPE_WEBHOOK_SECRET": SECRET}
 
-    demo = subprocess.run(
-        [sys.executable, "manage.py", "demo"],
-        cwd=ROOT,
-        env=outside | account,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    demo = run("manage.py", "demo", DJSTRIPE="1", **account)
 
     assert demo.returncode == 1
     assert demo.stdout.splitlines() == [
