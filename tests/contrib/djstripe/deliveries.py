@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import stripe as stripe_sdk
 from django.http import HttpResponse
@@ -26,17 +27,32 @@ def account(name: str = "acct_ours", key: str = KEY) -> Account:
 
 
 def make_endpoint(owner: Account | None = None, **fields: Any) -> WebhookEndpoint:
-    """An endpoint as `djstripe_sync_models` leaves it."""
+    """An endpoint as dj-stripe's admin leaves it."""
+    uuid = uuid4()
     defaults = {
         "livemode": False,
         "secret": SECRET,
-        "url": "https://site.example/djstripe/",
+        "djstripe_uuid": uuid,
+        "url": f"https://site.example/djstripe/webhook/{uuid}/",
         "enabled_events": ["*"],
         "status": "enabled",
         "djstripe_owner_account": owner,
     }
     id_ = f"we_{WebhookEndpoint.objects.count()}"
     return WebhookEndpoint.objects.create(id=id_, **(defaults | fields))
+
+
+def make_endpoint_at_stripe(api_key: str) -> WebhookEndpoint:
+    """Made as dj-stripe's form in the admin makes it, which itself refuses addresses of this machine."""
+    uuid = str(uuid4())
+    created = WebhookEndpoint._api_create(
+        url=f"http://127.0.0.1:8000/djstripe/webhook/{uuid}/",
+        api_version="2026-05-27.dahlia",
+        enabled_events=["*"],
+        metadata={"djstripe_uuid": uuid},
+        connect=False,
+    )
+    return WebhookEndpoint.sync_from_stripe_data(created, api_key=api_key)
 
 
 def known_to_djstripe(stripe_id: str = "cus_acme") -> DjstripeCustomer:

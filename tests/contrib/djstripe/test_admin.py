@@ -40,15 +40,6 @@ def chief() -> Client:
     return client
 
 
-@pytest.fixture
-def two_accounts(settings: Any) -> None:
-    """Ours is acct_ours."""
-    settings.ENTITLEMENTS_STRIPE_API_KEY = key = "sk_test_" + "a" * 24
-    account = theirs.Account.objects.create(id="acct_ours", livemode=False)
-    theirs.Account.objects.create(id="acct_theirs", livemode=False)
-    theirs.APIKey.objects.create(secret=key, type="secret", livemode=False, djstripe_owner_account=account)
-
-
 def looks_at(*models: Any, name: str = "looker") -> Client:
     """Staff that may view the rows of these models, and do nothing else."""
     user = User.objects.create(username=name, is_staff=True)

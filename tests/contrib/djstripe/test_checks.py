@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.core import checks
@@ -18,6 +17,8 @@ from entitlements_app.contrib.djstripe.checks import EVENT_TYPES
 from entitlements_app.stripe_objects import SUMMARY_UPDATED
 from tests.rows import BY_ORGANISATION
 from tests.test_checks import found
+
+from .deliveries import make_endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -51,17 +52,7 @@ def well_set_up(settings: Any) -> None:
 
 def endpoint(*enabled: str, **fields: Any) -> WebhookEndpoint:
     """An endpoint that dj-stripe's admin has made."""
-    uuid = uuid4()
-    values = {
-        "id": f"we_{uuid.hex}",
-        "livemode": False,
-        "status": "enabled",
-        "secret": "whsec_hush",
-        "enabled_events": list(enabled or ["*"]),
-        "djstripe_uuid": uuid,
-        "url": f"https://site.example/djstripe/webhook/{uuid}/",
-    }
-    return WebhookEndpoint.objects.create(**values | fields)
+    return make_endpoint(enabled_events=list(enabled or ["*"]), **fields)
 
 
 def message(id: str, **options: Any) -> checks.CheckMessage:  # noqa: A002  (Django's own name)

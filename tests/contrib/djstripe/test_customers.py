@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from io import StringIO
 from threading import Event
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.apps import apps
@@ -19,10 +18,7 @@ from django.core import serializers
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
-from djstripe.models import Account, APIKey, WebhookEndpoint
 from djstripe.models import Customer as Theirs
-from djstripe.settings import DjstripeSettings
 
 from entitlements_app import linking
 from entitlements_app.access import get_entitlements
@@ -82,35 +78,6 @@ def bob() -> Any:
 
 
 # dj-stripe's own ways
-
-
-@pytest.fixture
-def simulator(settings: Any) -> Iterator[StripeSimulator]:
-    """A simulated Stripe that dj-stripe asks; it reads STRIPE_API_HOST where its settings are made."""
-    with StripeSimulator() as simulator:
-        settings.STRIPE_TEST_SECRET_KEY = simulator.api_key
-        settings.STRIPE_API_HOST = simulator.url
-        DjstripeSettings()
-        yield simulator
-    settings.STRIPE_API_HOST = "https://api.stripe.com"
-    DjstripeSettings()
-
-
-@pytest.fixture
-def deliver(simulator: StripeSimulator, client: Any) -> Callable[[], None]:
-    """Bring dj-stripe what has happened, all of which it processes."""
-    uuid = str(uuid4())
-    path = reverse("djstripe:djstripe_webhook_by_uuid", kwargs={"uuid": uuid})
-    created = WebhookEndpoint._api_create(
-        url=f"http://127.0.0.1:8000{path}", enabled_events=["*"], metadata={"djstripe_uuid": uuid}
-    )
-    endpoint = WebhookEndpoint.sync_from_stripe_data(created, api_key=simulator.api_key)
-
-    def deliver() -> None:
-        answers = simulator.deliver(client, path, secret=endpoint.secret)
-        assert {answer.status_code for answer in answers} == {200}
-
-    return deliver
 
 
 @pytest.fixture
@@ -272,19 +239,9 @@ def test_a_row_is_of_its_mode_and_of_the_configured_one_if_it_does_not_say(
     assert modes == {"cus_live": True, "cus_test": False, "cus_unsaid": configured}
 
 
-@pytest.fixture
-def accounts(settings: Any) -> dict[str, Any]:
-    """Two accounts that dj-stripe knows; this app's key is of the first."""
-    settings.ENTITLEMENTS_STRIPE_API_KEY = "sk_test_" + "a" * 24
-    made = {name: Account.objects.create(id=f"acct_{name}", livemode=False) for name in ("ours", "theirs")}
-    secret = settings.ENTITLEMENTS_STRIPE_API_KEY
-    APIKey.objects.create(secret=secret, type="secret", livemode=False, djstripe_owner_account=made["ours"])
-    return made
-
-
-def test_rows_of_another_account_are_not_ours(ada: Any, bob: Any, accounts: dict[str, Any]) -> None:
-    theirs(ada, djstripe_owner_account=accounts["ours"])
-    row = theirs(ada, "cus_elsewhere", djstripe_owner_account=accounts["theirs"])
+def test_rows_of_another_account_are_not_ours(ada: Any, bob: Any, two_accounts: dict[str, Any]) -> None:
+    theirs(ada, djstripe_owner_account=two_accounts["ours"])
+    row = theirs(ada, "cus_elsewhere", djstripe_owner_account=two_accounts["theirs"])
     assert [row.stripe_id for row in Customer.objects.all()] == ["cus_acme"]
     link(bob, "cus_elsewhere")
     give(row, None)
@@ -304,8 +261,8 @@ def queries_of(work: Callable[[], object]) -> list[str]:
     ]
 
 
-def test_a_save_that_changes_nothing_costs_one_read(ada: Any, accounts: dict[str, Any]) -> None:
-    theirs(ada, djstripe_owner_account=accounts["ours"])
+def test_a_save_that_changes_nothing_costs_one_read(ada: Any, two_accounts: dict[str, Any]) -> None:
+    theirs(ada, djstripe_owner_account=two_accounts["ours"])
     row = Theirs.objects.get()
     (read,) = queries_of(row.save)
     assert read.startswith("SELECT")
@@ -489,14 +446,14 @@ def test_an_existing_site_is_linked_by_one_command_as_often_as_it_likes() -> Non
     assert list(Customer.objects.order_by("pk").values()) == before
 
 
-def test_what_is_not_to_be_linked_is_counted(ada: Any, accounts: dict[str, Any]) -> None:
+def test_what_is_not_to_be_linked_is_counted(ada: Any, two_accounts: dict[str, Any]) -> None:
     link(ada, "cus_kept")
     rows = [
         Theirs(id="cus_kept", livemode=False),
         Theirs(id="cus_nobody", livemode=False),
         Theirs(id="cus_live", livemode=True, subscriber=ada),
-        Theirs(id="cus_unsaid", livemode=None, subscriber=ada, djstripe_owner_account=accounts["ours"]),
-        Theirs(id="cus_elsewhere", livemode=False, subscriber=ada, djstripe_owner_account=accounts["theirs"]),
+        Theirs(id="cus_unsaid", livemode=None, subscriber=ada, djstripe_owner_account=two_accounts["ours"]),
+        Theirs(id="cus_elsewhere", livemode=False, subscriber=ada, djstripe_owner_account=two_accounts["theirs"]),
     ]
     Theirs.objects.bulk_create(rows)
     out = run()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import stripe as stripe_python
 from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -21,13 +19,15 @@ from tests.owed import Debtor, report
 from tests.shop import Shop
 from tests.threads import Crowd
 
+from .deliveries import KEY, account, djstripe_asks, make_endpoint, url_of
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
 def stripe(settings: Any) -> Iterator[StripeSimulator]:
     """With a key that dj-stripe takes for one."""
-    with StripeSimulator(api_key="sk_test_" + "a" * 24, webhook_secret=SECRET) as simulator:
+    with StripeSimulator(api_key=KEY, webhook_secret=SECRET) as simulator:
         settings.ENTITLEMENTS_STRIPE_API_KEY = simulator.api_key
         settings.ENTITLEMENTS_STRIPE_API_BASE = simulator.url
         settings.ENTITLEMENTS_STRIPE_RATE = 1000
@@ -38,19 +38,8 @@ def stripe(settings: Any) -> Iterator[StripeSimulator]:
 def endpoint(stripe: StripeSimulator, settings: Any, monkeypatch: pytest.MonkeyPatch) -> theirs.WebhookEndpoint:
     """dj-stripe's, which asks the same simulated Stripe and knows whose account it is."""
     settings.STRIPE_TEST_SECRET_KEY = stripe.api_key
-    monkeypatch.setattr(stripe_python, "api_base", stripe.url)  # dj-stripe sets it once, at the start
-    account = theirs.Account.objects.create(id=stripe.account_id, livemode=False)
-    theirs.APIKey.objects.create(secret=stripe.api_key, type="secret", livemode=False, djstripe_owner_account=account)
-    return theirs.WebhookEndpoint.objects.create(
-        id="we_1",
-        livemode=False,
-        secret=SECRET,
-        djstripe_uuid=uuid.uuid4(),
-        djstripe_owner_account=account,
-        url="https://example.com/djstripe/",
-        status="enabled",
-        enabled_events=["*"],
-    )
+    djstripe_asks(monkeypatch, stripe.url)
+    return make_endpoint(account(stripe.account_id, stripe.api_key), secret=SECRET)
 
 
 @pytest.fixture
@@ -80,7 +69,7 @@ def test_a_product_that_is_renamed_in_stripe_is_renamed_here_by_djstripes_webhoo
     shop.stripe.call("POST", f"/v1/products/{pro.stripe_id}", {"name": "Pro, now better", "active": "false"})
     event = next(event for event in shop.stripe.events() if event["type"] == "product.updated")
     delivery = shop.stripe.signed_delivery(event["id"])
-    address = f"/djstripe/webhook/{endpoint.djstripe_uuid}/"
+    address = url_of(endpoint)
     answer = Client().post(address, data=delivery.body, content_type="application/json", headers=delivery.headers)
     assert answer.status_code == 200
     pro.refresh_from_db()

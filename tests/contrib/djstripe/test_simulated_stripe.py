@@ -2,62 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
-import stripe
 from django.core.management import call_command
-from django.urls import reverse
 from djstripe import models
-from djstripe.settings import DjstripeSettings
 
-from entitlements_app.testing import StripeSimulator
+from .deliveries import url_of
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def simulator(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[StripeSimulator]:
-    """dj-stripe reads STRIPE_API_HOST where its settings are made."""
-    monkeypatch.setattr(stripe, "api_base", stripe.api_base)  # afterwards it is this again
-    with StripeSimulator(seed=7) as simulator:
-        settings.STRIPE_TEST_SECRET_KEY = simulator.api_key
-        settings.STRIPE_API_HOST = simulator.url
-        DjstripeSettings()
-        yield simulator
-
-
-@pytest.fixture
-def endpoint(simulator: StripeSimulator) -> models.WebhookEndpoint:
-    """Made as dj-stripe's form in the admin makes it, which itself refuses addresses of this machine."""
-    uuid = str(uuid4())
-    path = reverse("djstripe:djstripe_webhook_by_uuid", kwargs={"uuid": uuid})
-    created = models.WebhookEndpoint._api_create(
-        url=f"http://127.0.0.1:8000{path}",
-        api_version="2026-05-27.dahlia",
-        enabled_events=["*"],
-        metadata={"djstripe_uuid": uuid},
-        connect=False,
-    )
-    return models.WebhookEndpoint.sync_from_stripe_data(created, api_key=simulator.api_key)
-
-
-@pytest.fixture
-def deliver(simulator: StripeSimulator, endpoint: models.WebhookEndpoint, client: Any) -> Any:
-    def deliver() -> list[str]:
-        """The types of the events, after dj-stripe has processed each."""
-        path = reverse("djstripe:djstripe_webhook_by_uuid", kwargs={"uuid": endpoint.djstripe_uuid})
-        before = models.WebhookEventTrigger.objects.count()
-        answers = simulator.deliver(client, path, secret=endpoint.secret)
-        assert {answer.status_code for answer in answers} <= {200}
-        triggers = models.WebhookEventTrigger.objects.order_by("pk")[before:]
-        assert all(trigger.valid and trigger.processed for trigger in triggers)
-        return [trigger.event.type for trigger in triggers]
-
-    return deliver
 
 
 def test_a_customer_subscribes_cancels_and_is_deleted(simulator: Any, deliver: Any, acme: Any) -> None:
@@ -160,12 +114,14 @@ def test_what_is_there_already_is_synced(simulator: Any, acme: Any) -> None:
     assert models.Price.objects.get().product.name == "Pro"
 
 
-def test_an_outage_of_stripe_is_one_for_dj_stripe(simulator: Any, endpoint: Any, client: Any, acme: Any) -> None:
+def test_an_outage_of_stripe_is_one_for_dj_stripe(
+    simulator: Any, simulated_endpoint: Any, client: Any, acme: Any
+) -> None:
     models.Customer.get_or_create(subscriber=acme)
     simulator.fail_requests(503, times=10)
     client.raise_request_exception = False
-    path = reverse("djstripe:djstripe_webhook_by_uuid", kwargs={"uuid": endpoint.djstripe_uuid})
-    (answer,) = simulator.deliver(client, path, secret=endpoint.secret)
+    path = url_of(simulated_endpoint)
+    (answer,) = simulator.deliver(client, path, secret=simulated_endpoint.secret)
     assert answer.status_code == 500
     trigger = models.WebhookEventTrigger.objects.get()
     assert (trigger.valid, trigger.processed, bool(trigger.exception)) == (True, False, True)
