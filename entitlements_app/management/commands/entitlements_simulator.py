@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from entitlements_app.testing.simulator.deliveries import DeliveryRecord
 from entitlements_app.testing.simulator.errors import ApiError
 from entitlements_app.testing.simulator.seed import fill
+from entitlements_app.testing.simulator.simulation import NO_SECRET
 from entitlements_app.testing.simulator.stripe_simulator import StripeSimulator
 
 _API_KEY = re.compile(r"[sr]k_(test|live)_[!-~]+")
@@ -32,7 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--port", default=12111, help="0 takes a free one (default: %(default)s)")
         parser.add_argument("--webhook-url", help="deliver every event there; this machine only")
         parser.add_argument("--webhook-secret", default="whsec_simulator", help="default: %(default)s")
-        parser.add_argument("--api-key", default="sk_test_simulatorWithoutAnySecret", help="default: %(default)s")
+        parser.add_argument("--api-key", default=f"sk_test_{NO_SECRET}", help="default: %(default)s")
         parser.add_argument("--seed-file", help="JSON, see above: what is there at the start, without webhooks")
 
     def handle(self, *args: Any, **options: Any) -> None:
