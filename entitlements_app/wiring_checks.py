@@ -97,6 +97,26 @@ def check_webhook_url(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_dj_stripe(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    """Whoever forgets the app that links the two would migrate for the wrong subscribers before anything looks wrong.
+
+    A site that has an endpoint of ours has set this app up by itself, and may mean it.
+    """
+    if not apps.is_installed("djstripe") or beside_djstripe.is_installed():
+        return []
+    if getattr(settings, "ENTITLEMENTS_WEBHOOK_SECRETS", None):
+        return []
+    return [
+        Warning(
+            f'"djstripe" is in INSTALLED_APPS, and {beside_djstripe.APP} is not: dj-stripe\'s key, subscriber model, '
+            "customers and webhooks do not count here.",
+            hint=f'Add "{beside_djstripe.APP}" before the first migrate, which chooses the subscriber model for good. '
+            "If the two are to have nothing to do with each other, set ENTITLEMENTS_WEBHOOK_SECRETS, or silence this.",
+            id="entitlements_app.W016",
+        )
+    ]
+
+
 def check_label(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     message = (
         "{} has the app label {!r}, which EntitlementsBackend answers permissions for: "

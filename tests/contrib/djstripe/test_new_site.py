@@ -164,6 +164,29 @@ def test_half_of_it_is_told_with_what_to_do(apps: list[str], said: str, folder: 
     assert said in last
 
 
+FORGOTTEN = """
+import django
+django.setup()
+from django.core.management import call_command
+from django.test import override_settings
+
+call_command("check")
+print("set up by itself:", flush=True)
+with override_settings(ENTITLEMENTS_WEBHOOK_SECRETS=["whsec_1"]):
+    call_command("check")
+"""
+
+
+def test_the_app_that_links_the_two_is_forgotten(folder: Path) -> None:
+    done = run(folder, f"import sys; sys.stdout = sys.stderr\n{FORGOTTEN}", "djstripe", "entitlements_app")
+    assert done.returncode == 0, done.stderr
+    forgotten, by_itself = done.stderr.split("set up by itself:")
+    assert f'Add "{APP}" before the first migrate' in forgotten
+    assert "W016" in forgotten
+    assert "W003" in by_itself
+    assert "W016" not in by_itself
+
+
 def test_an_older_dj_stripe_is_told(folder: Path) -> None:
     metadata = folder / "dj_stripe-2.10.3.dist-info"
     metadata.mkdir()
