@@ -42,7 +42,8 @@ def _other_subscribers(alias: str) -> Iterator[CheckMessage]:
         yield Error(
             f"{setting} is another model than at the first migrate: the tables hold keys of {table}, "
             f"and would give its rows' access to the rows of {expected} with the same keys.",
-            hint=f"{back}. To change it: unlink all customers, migrate entitlements_app zero, then migrate again.",
+            hint=f"{back}. To change it, do so all the same: then unlink all customers, migrate entitlements_app zero, "
+            "change it, and migrate again.",
             id="entitlements_app.E005",
         )
 

@@ -127,6 +127,7 @@ def test_tables_that_were_made_before_for_another_model(settings: Any) -> None:
     told = message("E005", databases=["default"])
     assert told.msg.startswith("DJSTRIPE_SUBSCRIBER_MODEL is another model than at the first migrate")
     assert told.hint.startswith("Take entitlements_app.contrib.djstripe, which has it read, out of INSTALLED_APPS")
+    assert "do so all the same" in told.hint, "until then migrate refuses to go back, too"
 
 
 # --- the webhook endpoint
