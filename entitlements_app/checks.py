@@ -143,9 +143,12 @@ def _no_key() -> Iterator[CheckMessage]:
 
 def _no_secret() -> Iterator[CheckMessage]:
     if _read(conf.webhook_secrets) == () and not beside_djstripe.has_endpoint():
+        not_needed = (
+            "dj-stripe's endpoint needs none, once it has a URL. Or: " if beside_djstripe.is_installed() else ""
+        )
         yield Warning(
             "ENTITLEMENTS_WEBHOOK_SECRETS is empty: every webhook is refused.",
-            hint='Set it to a list with the signing secret of your endpoint in Stripe: ["whsec_…"].',
+            hint=f'{not_needed}Set it to a list with the signing secret of your endpoint in Stripe: ["whsec_…"].',
             id="entitlements_app.W002",
         )
 

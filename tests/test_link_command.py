@@ -224,7 +224,7 @@ def test_live_customers_are_linked_in_live_mode(settings: Any) -> None:
         ("testapp.Purse.pence", PAYER, "has no text field 'pence'"),
         ("testapp.Purse.user", PAYER, "has no text field 'user'"),
         (FIELD, "", f"{LABEL} does (ENTITLEMENTS_SUBSCRIBER_MODEL). Say how to get from the one to the other, like"),
-        (FIELD, "usr", "What leads on from there: user, organisation."),
+        (FIELD, "usr", "no field named 'usr'. What leads on from there: user, organisation."),
         (FIELD, "user__organisations", "auth.User.organisations does not lead to one row"),
         (FIELD, "organisation" if PAYER == "user" else "user", "Go on from there with __."),
         (FIELD, "stripe_customer_id", "does not lead to one row"),

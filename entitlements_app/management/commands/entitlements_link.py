@@ -99,7 +99,7 @@ def _steps(model: type[Model], path: str) -> list[str]:
         except FieldDoesNotExist as error:
             leading = [each.name for each in model._meta.get_fields() if _leads_to_one(each)]
             known = f" What leads on from there: {', '.join(leading)}." if leading else ""
-            raise CommandError(f"--subscriber {path}: {error}{known}") from error
+            raise CommandError(f"--subscriber {path}: {error}.{known}") from error
         if not _leads_to_one(field):
             raise CommandError(
                 f"--subscriber {path}: {model._meta.label}.{step} does not lead to one row. "
