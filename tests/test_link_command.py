@@ -81,6 +81,17 @@ def test_customers_of_a_model_beside_the_subscriber_are_linked() -> None:
     assert Customer.objects.count() == 2
 
 
+def test_an_encrypted_field_is_read_and_what_it_makes_of_a_text_is_told() -> None:
+    """Its values are compared with nothing in the database, and one that cannot be decrypted is no text."""
+    ada, bob, carl = make_subscriber(), make_subscriber(), make_subscriber()
+    for subscriber, sealed in ((ada, "cus_ada"), (bob, "cus_bob?"), (carl, ""), (carl, None)):
+        Purse.objects.create(sealed_customer_id=sealed, **{PAYER: subscriber})
+    told = refusal(field="testapp.Purse.sealed_customer_id")
+    assert f"\"b'unreadable'\" of {LABEL} {bob.pk}: no Stripe ID" in told
+    assert customer("cus_ada").subscriber == ada
+    assert Customer.objects.count() == 1
+
+
 def test_a_field_of_the_subscriber_itself_needs_no_path() -> None:
     ada = make_subscriber()
     field = "name" if BY_ORGANISATION else "last_name"
@@ -220,7 +231,7 @@ def test_live_customers_are_linked_in_live_mode(settings: Any) -> None:
         ("stripe_customer_id", "", "expected app_label.Model.field, like auth.User.stripe_customer_id"),
         ("testap.Purse.stripe_customer_id", PAYER, "No installed app with label 'testap'"),
         ("testapp.Purze.stripe_customer_id", PAYER, "Did you mean testapp.Purse?"),
-        ("testapp.Purse.customer_id", PAYER, "Did you mean stripe_customer_id? It has stripe_customer_id."),
+        ("testapp.Purse.customer_id", PAYER, "Did you mean stripe_customer_id? It has stripe_customer_id, "),
         ("testapp.Purse.pence", PAYER, "has no text field 'pence'"),
         ("testapp.Purse.user", PAYER, "has no text field 'user'"),
         (FIELD, "", f"{LABEL} does (ENTITLEMENTS_SUBSCRIBER_MODEL). Say how to get from the one to the other, like"),

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 from django.apps import apps
-from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.core.exceptions import FieldDoesNotExist, FieldError, ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import router
 from django.db.models import CharField, Model, QuerySet, TextField
@@ -56,11 +57,15 @@ class _Named:
         self._key = "__".join([*_steps(model, path), str(get_subscriber_model()._meta.pk.name)])
         # On the primary: what decides a write is never read from a replica.
         rows: QuerySet[Model] = model._default_manager.using(router.db_for_write(model))
-        self._rows = rows.exclude(**{f"{self._field}__isnull": True}).exclude(**{self._field: ""})
+        self._rows = rows.exclude(**{f"{self._field}__isnull": True})
+        with suppress(FieldError):  # of an encrypted field, whose values the database cannot compare
+            self._rows = self._rows.exclude(**{self._field: ""})
 
     def __iter__(self) -> Iterator[tuple[Any, str]]:
         for key, value in links.values(self._owned(), self._key, self._field):
-            if stripe_id := value.strip():
+            # A field may make something else of a text; who links it tells that it is no id.
+            stripe_id = value.strip() if isinstance(value, str) else value
+            if stripe_id not in ("", None):
                 yield key, stripe_id
 
     def count(self) -> int:
