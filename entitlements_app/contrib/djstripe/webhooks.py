@@ -23,12 +23,13 @@ subscriber now; while it processes such an event, `customers` follows nothing th
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from django.core.signals import request_started
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models.signals import post_save
 from django.utils.datastructures import CaseInsensitiveMapping
 from django.views.decorators.debug import sensitive_variables
@@ -65,9 +66,16 @@ def _arrived(instance: Any, *, created: bool, raw: bool, **_: object) -> None:
     if not created or raw:
         return
     try:
-        _bring(instance)
+        with _undone_alone():
+            _bring(instance)
     except Exception as error:  # noqa: BLE001  (of whatever kind: dj-stripe's own work does not depend on ours)
         logger.warning("An event is tried again when dj-stripe is done with it (%s).", type(error).__name__)
+
+
+def _undone_alone() -> AbstractContextManager[object]:
+    """Where a site has a transaction around dj-stripe's view, a failure of ours is not to be the end of it."""
+    is_inside = connections[alias()].in_atomic_block
+    return transaction.atomic(using=alias()) if is_inside else nullcontext()
 
 
 def _begins(instance: Any, **_: object) -> None:
@@ -86,7 +94,8 @@ def _processed(instance: Any, **_: object) -> None:
 def _failed(instance: Any, **_: object) -> None:
     _ends()
     try:
-        _bring(instance)
+        with _undone_alone():
+            _bring(instance)
     except Exception:  # dj-stripe's error is the one that is raised; Stripe sends the event again
         logger.exception("An event that dj-stripe failed on could not be stored.")
 

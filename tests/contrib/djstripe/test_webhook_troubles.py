@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from django.dispatch import Signal
 from django.test import override_settings
 from djstripe import signals
@@ -172,6 +172,22 @@ def test_while_we_cannot_store_djstripe_does_its_work_and_stripe_sends_again(
         assert DjstripeEvent.objects.count() == 1
         assert to_djstripe(endpoint, event).status_code == 200
     assert len(done.calls) == 1, "what a handler does after the commit is done, once"
+    assert held() == {"sso"}
+
+
+@pytest.mark.postgresql
+def test_in_a_transaction_of_the_site_we_do_not_break_what_djstripe_does(endpoint: WebhookEndpoint, acme: Any) -> None:
+    """As in a view of the site's around dj-stripe's, with ATOMIC_REQUESTS."""
+    event = summary("cus_acme", "sso")
+
+    @transaction.atomic
+    def delivered() -> int:
+        assert to_djstripe(endpoint, event).status_code == 200
+        return DjstripeEvent.objects.count()
+
+    with our_table_is_gone(), pytest.raises(DatabaseError, match="webhookevent"):
+        delivered()  # dj-stripe is done; the error is that of the commit
+    assert delivered() == 1
     assert held() == {"sso"}
 
 
