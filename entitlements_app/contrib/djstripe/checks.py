@@ -16,7 +16,7 @@ from entitlements_app import beside_djstripe, conf
 from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUBSCRIPTION_PREFIX, SUMMARY_UPDATED
 from entitlements_app.subscribers import get_subscriber_model
 
-from .accounts import is_own, owner_of
+from .accounts import is_own, own_account, owner_of
 from .subscribers import get_their_model, is_same_model
 
 EVENT_TYPES = (
@@ -35,7 +35,9 @@ def check_endpoints(app_configs: object, databases: Sequence[str] | None = None,
     for alias in databases or ():
         if router.allow_migrate_model(alias, WebhookEndpoint):
             try:
-                endpoints = _own_endpoints(alias)
+                everybodys = _endpoints(alias)
+                endpoints = [row for row in everybodys if is_own(owner_of(row))]
+                found += _several_accounts(everybodys)
             except (DatabaseError, ImproperlyConfigured):
                 continue  # it is before the first migrate, or another check tells what is malformed
             found += [*_unverified(endpoints), *_event_types(endpoints)]
@@ -69,12 +71,22 @@ def _other_mode() -> Iterator[CheckMessage]:
         )
 
 
-def _own_endpoints(alias: str) -> list[WebhookEndpoint]:
-    """Those of the own account and mode by which Stripe delivers to dj-stripe, which also has rows of other sites'."""
+def _endpoints(alias: str) -> list[WebhookEndpoint]:
+    """Those of the own mode by which Stripe delivers to dj-stripe, which also has rows of other sites'."""
     rows = WebhookEndpoint.objects.using(alias).filter(livemode=conf.livemode())
     rows = rows.exclude(status=WebhookEndpointStatus.disabled).select_related("djstripe_owner_account")
-    rows = [row for row in rows if str(row.djstripe_uuid) in row.url]
-    return [row for row in rows if is_own(owner_of(row))]
+    return [row for row in rows if str(row.djstripe_uuid) in row.url]
+
+
+def _several_accounts(endpoints: list[WebhookEndpoint]) -> Iterator[CheckMessage]:
+    owners = {owner for owner in map(owner_of, endpoints) if owner is not None}
+    if len(owners) > 1 and own_account() is None:
+        yield Warning(
+            f"dj-stripe has webhook endpoints of several Stripe accounts, {', '.join(sorted(owners))}, and does not "
+            "know of which the API key is: what any of them sells counts here.",
+            hint="Run manage.py djstripe_sync_models Account, which asks Stripe; again when the key was replaced.",
+            id="entitlements_app.W017",
+        )
 
 
 def _unverified(endpoints: list[WebhookEndpoint]) -> Iterator[CheckMessage]:

@@ -188,6 +188,21 @@ def test_an_endpoint_that_nothing_of_ours_comes_by_is_not_told_of(settings: Any)
     assert found(databases=["default"]) == []
 
 
+def test_endpoints_of_several_accounts_and_none_is_known_to_be_our_own(settings: Any) -> None:
+    """As after the key was replaced, until dj-stripe asks Stripe with the new one."""
+    ours, other = (Account.objects.create(id=f"acct_{name}", livemode=False) for name in ("ours", "theirs"))
+    endpoint(djstripe_owner_account=ours)
+    endpoint()
+    assert found(databases=["default"]) == [], "there is one that is known"
+    endpoint(djstripe_owner_account=other)
+    assert found(databases=["default"]) == ["W017"]
+    assert "acct_ours, acct_theirs" in message("W017", databases=["default"]).msg
+    APIKey.objects.create(
+        secret=settings.STRIPE_TEST_SECRET_KEY, type="secret", livemode=False, djstripe_owner_account=ours
+    )
+    assert found(databases=["default"]) == []
+
+
 def test_events_that_no_endpoint_brings() -> None:
     assert found(databases=["default"]) == ["W015"]
     endpoint("invoice.paid", *EVENT_TYPES[1:])
