@@ -21,6 +21,7 @@ class Command(BaseCommand):
         "what is linked already is passed over, so that an interrupted run goes on where it was. No call is made; "
         "Stripe is asked afterwards what they hold."
     )
+    requires_migrations_checks = True  # it is often the first that is run
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -187,6 +187,14 @@ def test_the_app_that_links_the_two_is_forgotten(folder: Path) -> None:
     assert "W016" not in by_itself
 
 
+@pytest.mark.parametrize("command", [["entitlements_link_djstripe"], ["entitlements_link", "teams.Team.name"]])
+def test_links_before_the_first_migrate(command: list[str], folder: Path) -> None:
+    code = f"from django.core.management import execute_from_command_line as run; run(['manage.py', *{command}])"
+    done = run(folder, code, "djstripe", "entitlements_app", APP)
+    assert done.returncode == 1
+    assert "Run 'python manage.py migrate'" in done.stdout
+
+
 def test_an_older_dj_stripe_is_told(folder: Path) -> None:
     metadata = folder / "dj_stripe-2.10.3.dist-info"
     metadata.mkdir()
