@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.core import serializers
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -128,6 +129,16 @@ def test_a_customer_deleted_at_stripe_counts_for_nobody(
 
 
 # What follows from what
+
+
+def test_a_malformed_setting_is_raised_with_news_and_stops_nothing_else(ada: Any, bob: Any, settings: Any) -> None:
+    """So whoever tries again does both, as Stripe does with a webhook; a warning would have lost the link."""
+    row = theirs(ada)
+    settings.ENTITLEMENTS_WEBHOOK_PROCESSING = settings.ENTITLEMENTS_STRIPE_API_KEY = "nonsense"
+    Theirs.objects.get(pk=row.pk).save()
+    with pytest.raises(ImproperlyConfigured), transaction.atomic():
+        give(row, bob)
+    assert Theirs.objects.get().subscriber == holder() == ada
 
 
 def test_what_a_customer_holds_counts_with_the_link(ada: Any) -> None:
