@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from entitlements_app.testing import StripeSimulator
 from tests.legacy.legacy_site import OUR_EVENTS, LegacySite, Page
 
 # The status that the handler wrote.
@@ -57,17 +55,13 @@ class Shop(LegacySite):
             rows.append({"model": "accounts.profile", "pk": self.key(user), "fields": profile})
         self.cancel("olga")
         self.lose_events()
-        (self.folder / "users.json").write_text(json.dumps(rows))
-        self.run("python manage.py migrate --verbosity 0")
-        self.run("python manage.py loaddata users.json")
+        self.load(rows)
         self.endpoints["/billing/webhook/"] = ("whsec_of_the_old_endpoint", ("customer.subscription.",))
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
-    with StripeSimulator() as stripe, Shop(tmp_path, stripe) as shop:
-        with shop.days_ago(10):
-            shop.open()
+    with Shop.opened(tmp_path) as shop:
         yield shop
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from entitlements_app.testing import StripeSimulator
 from tests.legacy.legacy_site import OUR_EVENTS, LegacySite, Page
 
 # At Stripe: product, status.
@@ -66,9 +64,7 @@ SILENCED_SYSTEM_CHECKS = ["djstripe.W002"]  # that it is set
         self.stripe.cancel(self.stripe.subscribe(self.customer("twin"), self.prices["Basic"]))
         self.stripe.subscribe(self.stripe.create_customer("stranger@example.com"), self.prices["Basic"])
         self.lose_events()
-        (self.folder / "rows.json").write_text(json.dumps(rows))
-        self.run("python manage.py migrate --verbosity 0")
-        self.run("python manage.py loaddata rows.json")
+        self.load(rows)
         self.run("python manage.py djstripe_sync_models Account Customer Product Price Subscription SubscriptionItem")
         self.endpoints[URL] = (SECRET, tuple(SUBSCRIPTION_EVENTS))
 
@@ -97,9 +93,7 @@ SILENCED_SYSTEM_CHECKS = ["djstripe.W002"]  # that it is set
 
 @pytest.fixture
 def club(tmp_path: Path) -> Iterator[Club]:
-    with StripeSimulator() as stripe, Club(tmp_path, stripe) as club:
-        with club.days_ago(10):
-            club.open()
+    with Club.opened(tmp_path) as club:
         yield club
 
 

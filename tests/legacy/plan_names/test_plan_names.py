@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from entitlements_app.testing import StripeSimulator
 from tests.legacy.legacy_site import OUR_EVENTS, LegacySite, Page
 
 # The plan that the handler wrote, and at Stripe: product, status.
@@ -62,9 +60,7 @@ class Shop(LegacySite):
         self.stripe.cancel(self.stripe.subscribe(self.customer("zoe"), self.prices["Team"]))
         self.stripe.create_customer("stranger@example.com")
         self.lose_events()
-        (self.folder / "users.json").write_text(json.dumps(rows))
-        self.run("python manage.py migrate --verbosity 0")
-        self.run("python manage.py loaddata users.json")
+        self.load(rows)
         self.endpoints["/billing/webhook/"] = ("whsec_of_the_old_endpoint", ("customer.subscription.",))
 
     def customer(self, user: str) -> str:
@@ -74,9 +70,7 @@ class Shop(LegacySite):
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
-    with StripeSimulator() as stripe, Shop(tmp_path, stripe) as shop:
-        with shop.days_ago(10):
-            shop.open()
+    with Shop.opened(tmp_path) as shop:
         yield shop
 
 
