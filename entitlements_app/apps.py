@@ -24,6 +24,6 @@ class EntitlementsConfig(AppConfig):
         register(wiring_checks.check_middleware)
         register(wiring_checks.check_backends)
         register(wiring_checks.check_label)
-        register(wiring_checks.check_dj_stripe)
+        register(wiring_checks.check_djstripe)
         register(wiring_checks.check_webhook_url, Tags.urls)
         register(database_checks.check_database, Tags.database)

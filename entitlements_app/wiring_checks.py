@@ -97,7 +97,7 @@ def check_webhook_url(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
-def check_dj_stripe(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+def check_djstripe(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     """Whoever forgets the app that links the two would migrate for the wrong subscribers before anything looks wrong.
 
     A site that has an endpoint of ours has set this app up by itself, and may mean it.
