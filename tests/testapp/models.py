@@ -56,6 +56,7 @@ class SealedField(models.CharField):
 class Purse(models.Model):
     """Where a site keeps ids of Stripe customers beside whoever pays."""
 
+    id = models.BigAutoField(primary_key=True)  # whatever the default of this Django is
     user = models.ForeignKey("auth.User", models.CASCADE, null=True, related_name="purses")
     organisation = models.ForeignKey(Organisation, models.CASCADE, null=True, related_name="purses")
     stripe_customer_id = models.CharField(max_length=300, blank=True, null=True)  # noqa: DJ001  (as sites have it)
