@@ -130,7 +130,7 @@ djstripe-environment: $(BESIDE)/ready
 djstripe-test: $(BESIDE)/ready
 	@for setup in "TEST_DATABASE=sqlite" "TEST_DATABASE=postgresql TEST_SUBSCRIBER=organisation TEST_WITHOUT=once"; do \
 		echo "== Tests beside dj-stripe, $$setup =="; \
-		env TEST_DJSTRIPE=1 $$setup $(BESIDE)/$(PYTEST) $(DJSTRIPE_TESTS) $(ARGS) || \
+		env TEST_DJSTRIPE=1 $$setup $(BESIDE)/bin/$(PYTEST) $(DJSTRIPE_TESTS) $(ARGS) || \
 			{ [ $$? -eq $(if $(strip $(ARGS)),5,0) ] || exit 1; }; \
 	done
 

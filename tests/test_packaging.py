@@ -22,6 +22,7 @@ EXTRAS = {
     "entitlements_app.asked_keys.jinja_templates": "jinja2",
     "entitlements_app.contrib.djstripe.accounts": "djstripe",
     "entitlements_app.contrib.djstripe.customers": "djstripe",
+    "entitlements_app.contrib.djstripe.details": "djstripe",
     "entitlements_app.contrib.djstripe.management.commands.entitlements_link_djstripe": "djstripe",
     "entitlements_app.contrib.djstripe.admin": "djstripe",
     "entitlements_app.contrib.djstripe.admin_words": "djstripe",

@@ -32,6 +32,7 @@ from entitlements_app.models import Customer
 from entitlements_app.subscribers import get_subscriber_model, subscriber_key
 from entitlements_app.transactions import primary
 
+from . import details
 from .accounts import is_own, owner_of
 from .subscribers import is_same_model, key_of, key_path, models_differ
 
@@ -39,7 +40,9 @@ logger = logging.getLogger(__name__)
 
 COMMAND = "manage.py entitlements_link_djstripe"
 
-_BEFORE = "_entitlements_before"  # on dj-stripe's row, from before it is saved until it is
+# On dj-stripe's row, from before it is saved until it is.
+_BEFORE = "_entitlements_before"
+_TELLS = "_entitlements_tells"  # who the customer is
 
 _unvouched: ContextVar[bool] = ContextVar(f"{__name__}.unvouched", default=False)
 
@@ -78,6 +81,7 @@ class _Before:
 def _look(*, instance: Any, raw: bool, using: str, update_fields: Collection[str] | None, **_: Any) -> None:
     """Receiver of `pre_save`: what stood before. In one query while the two agree, in none if there was nothing."""
     instance.__dict__.pop(_BEFORE, None)
+    instance.__dict__.pop(_TELLS, None)
     if raw or (update_fields is not None and not {"subscriber", "subscriber_id"}.intersection(update_fields)):
         return
     is_new = instance._state.adding
@@ -87,23 +91,29 @@ def _look(*, instance: Any, raw: bool, using: str, update_fields: Collection[str
     elif is_new:
         if instance.subscriber_id is not None:
             instance.__dict__[_BEFORE] = _Before(None, None)
+            instance.__dict__[_TELLS] = True
     else:
         ours = _ours(instance)
+        instance.__dict__[_TELLS] = details.is_news(ours, instance)
         if (ours.subscriber_id if ours else None) != key_of(instance):
             rows = Theirs._base_manager.using(using).filter(djstripe_id=instance.djstripe_id)
             instance.__dict__[_BEFORE] = _Before(ours, rows.values_list(key_path(), flat=True).first())
 
 
-def _follow_save(*, instance: Any, **_: Any) -> None:
+def _follow_save(*, instance: Any, using: str, **_: Any) -> None:
     """Receiver of `post_save`: the same here, unless the site has said otherwise by `link`.
 
     What we refuse is logged and stops nobody. What the database refuses is raised: a caller's `atomic` then undoes
     both, and whoever tries again does both. Without one dj-stripe's row is written already; the command links it.
     """
-    before = instance.__dict__.pop(_BEFORE, None)
-    if before is not None and is_own(owner_of(instance)):
+    before, tells = instance.__dict__.pop(_BEFORE, None), instance.__dict__.pop(_TELLS, False)
+    if (before is None and not tells) or not is_own(owner_of(instance)):
+        return
+    if before is not None:
         with _refusals_logged(instance, before):
             _follow(instance, before)
+    if tells and not _unvouched.get():
+        details.take_after_commit(instance, using=using, livemode=_livemode(instance))
 
 
 def _follow(row: Any, before: _Before) -> None:

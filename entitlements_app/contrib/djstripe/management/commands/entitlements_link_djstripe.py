@@ -11,9 +11,11 @@ from djstripe.models import Customer as Theirs
 
 from entitlements_app import conf
 from entitlements_app.bulk_links import BATCH
+from entitlements_app.contrib.djstripe import details
 from entitlements_app.contrib.djstripe.accounts import own_account
 from entitlements_app.contrib.djstripe.subscribers import is_same_model, key_path, models_differ
 from entitlements_app.management import links
+from entitlements_app.management.interrupts import INTERRUPTED
 from entitlements_app.models import Customer
 from entitlements_app.transactions import primary
 
@@ -36,7 +38,20 @@ class Command(BaseCommand):
         if options["verbosity"]:
             for line in known.passed_over():
                 self.stdout.write(line)
-        links.link_all(self, known, total=known.count(), source="dj-stripe", options=options)
+        try:
+            links.link_all(self, known, total=known.count(), source="dj-stripe", options=options)
+        except CommandError as error:
+            if error.returncode != INTERRUPTED:  # some could not be linked
+                self._take_details(known, options)
+            raise
+        self._take_details(known, options)
+
+    def _take_details(self, known: _Known, options: dict[str, Any]) -> None:
+        if options["dry_run"]:
+            return
+        taken = details.take_missing(known.details(), livemode=conf.livemode())
+        if taken and options["verbosity"]:
+            self.stdout.write(f"{taken:,} customer(s) have their name and e-mail address from dj-stripe now.")
 
 
 class _Known:
@@ -54,6 +69,9 @@ class _Known:
 
     def __iter__(self) -> Iterator[tuple[Any, str]]:
         return links.values(self._paid, key_path(), "id")
+
+    def details(self) -> Iterator[tuple[str, Any, Any]]:
+        return links.values(self._own, "id", "email", "stripe_data__name")
 
     def count(self) -> int:
         return int(self._paid.count())
