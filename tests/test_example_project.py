@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,7 @@ def test_with_an_account_set_the_demo_talks_to_it_and_finds_again_what_it_made(t
     assert SECRET not in log
 
 
+@pytest.mark.skipif(find_spec("djstripe") is not None, reason="about an environment without dj-stripe")
 def test_where_dj_stripe_is_not_installed_the_demo_beside_it_is_refused_in_one_line():
     demo = run("manage.py", "demo", DJSTRIPE="1")
 
