@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from example_project.steps import Browser, Steps
 from example_project.stripe_account import NO_KEY
-
-if TYPE_CHECKING:  # demo_check is run as a program: imported, it would be a second one
-    from example_project.demo_check import Browser, Steps
 
 OURS, THEIRS = "/admin/entitlements_app", "/admin/djstripe"
 SUMMARY = "entitlements.active_entitlement_summary.updated"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from entitlements_app.testing import StripeSimulator
-from example_project.demo_check import OF_AN_ACCOUNT, Browser, running_demo
+from example_project.demo_check import OF_AN_ACCOUNT, running_demo
+from example_project.steps import Browser
 
 for needed in ("rest_framework", "jinja2"):
     pytest.importorskip(needed, reason="the example needs the extra demo")

@@ -17,7 +17,8 @@ from typing import Literal
 
 from playwright.sync_api import Browser, Page
 
-from example_project.demo_check import Demo, StepFailed, running_demo
+from example_project.demo_check import Demo, running_demo
+from example_project.steps import StepFailed
 
 from .launch import PATIENCE, NoChromium, launched, sign_in
 

@@ -16,10 +16,11 @@ import pytest
 import stripe
 from playwright.sync_api import Page, expect
 
-from example_project.demo_check import Browser, Demo
+from example_project.demo_check import Demo
 from example_project.shop.catalogue import find_prices
 from example_project.shop.plans import PRO
 from example_project.shop.stripe_faults import send_unreadable_event
+from example_project.steps import Browser
 from example_project.stripe_account import NO_KEY
 
 from .conftest import Open

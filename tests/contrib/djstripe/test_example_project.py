@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from entitlements_app.testing import StripeSimulator
-from example_project.demo_check import Browser, running_demo
+from example_project.demo_check import running_demo
+from example_project.steps import Browser
 from tests.test_example_project import run
 
 KEY, SECRET = "sk_test_" + "ofAnAccount1a2b3c4d5e6f7g8h", "whsec_of_an_account_4d5e6f"
