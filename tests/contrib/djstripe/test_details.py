@@ -116,6 +116,17 @@ def test_a_deleted_customer_and_one_of_another_account_stay_as_they_are(two_acco
     assert (known_as(), known_as("cus_other")) == (("", ""), ("", ""))
 
 
+def test_a_customer_of_a_connected_account_with_the_same_id_is_another() -> None:
+    CustomerFactory(stripe_id="cus_acme", account="acct_connected", name="Of another")
+    CustomerFactory(stripe_id="cus_acme", livemode=True, name="Live")
+    row = theirs()
+    run()
+    row.stripe_data = {"name": "Acme Ltd"}
+    row.save()
+    named = Customer.objects.values_list("account", "livemode", "name")
+    assert set(named) == {("", False, "Acme Ltd"), ("acct_connected", False, "Of another"), ("", True, "Live")}
+
+
 def test_a_rollback_of_dj_stripe_names_nobody() -> None:
     row = theirs()
     with transaction.atomic():
