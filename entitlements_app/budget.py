@@ -127,61 +127,90 @@ class SideAllowance(Allowance):
         super().stop(error)
 
 
-class SharedAllowance(Allowance):
-    """An allowance of many threads that make calls. One other thread, which alone asks the database, hands them out.
+class Line:
+    """Many threads wait here for calls, each with a `Place`: who joined first is first.
 
-    A call that has begun in time may end later.
+    One other thread, which alone asks the database, hands the calls out. `calls` counts those that it took.
     """
 
     def __init__(self, *, seconds: float) -> None:
-        super().__init__(seconds=seconds)
+        self._deadline = time.monotonic() + seconds
         self._changed = threading.Condition()
-        self._free = self._waiting = 0
+        self._places: list[Place] = []
         self._closed = False
         self._next_look = 0.0
+        self.calls = 0
 
     @property
-    def longest_call(self) -> float:
-        return inf
+    def seconds_left(self) -> float:
+        return self._deadline - time.monotonic()
 
-    def take(self) -> None:
-        with self._changed:
-            self._waiting += 1
-            try:
-                while not self._is_over():
-                    if self._free:
-                        self._free -= 1
-                        return
-                    self._changed.wait(min(self.seconds_left, 60))
-                raise Exhausted(USED_UP)
-            finally:
-                self._waiting -= 1
+    def join(self) -> Place:
+        """A place at the end, to leave once its work is done. Its first call is handed out as if it had been asked for.
 
-    def _is_over(self) -> bool:
-        return self._closed or self.seconds_left <= 0
+        So the order is that of joining, and not that in which threads come to run.
+        """
+        place = Place(self, self._changed, seconds=self.seconds_left)
+        self._places.append(place)
+        return place
+
+    def leave(self, place: Place) -> None:
+        self._places.remove(place)
 
     def hand_out(self) -> None:
-        """Take as many calls as threads wait for, or as are free. For the one thread.
+        """Take as many calls as are wanted, or as are free. For the one thread.
 
         Raises `Stopped`, and `Exhausted` in a pause that is longer than the time there is.
         """
-        wanted = self._waiting - self._free
-        if wanted <= 0 or time.monotonic() < self._next_look:
+        wanting = [place for place in self._places if place.wants]
+        if not wanting or time.monotonic() < self._next_look:
             return
-        taken, wait = _take_some(wanted)
+        taken, wait = _take_some(len(wanting))
         if wait > max(self.seconds_left, 1 / conf.stripe_rate()):  # the rate alone makes nobody wait that long
             raise Exhausted(_why_none())
         self._next_look = time.monotonic() + min(wait, 1)
+        self.calls += taken
         with self._changed:
-            self._free += taken
-            self.calls += taken
-            self._changed.notify(taken)
+            for place in wanting[:taken]:
+                place.give()
+            self._changed.notify_all()
+
+    def is_over(self) -> bool:
+        return self._closed or self.seconds_left <= 0
 
     def close(self) -> None:
         """Who waits for a call gets `Exhausted`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class Place(Allowance):
+    """One piece of work's place in a line. A call that has begun in time may end later."""
+
+    def __init__(self, line: Line, changed: threading.Condition, *, seconds: float) -> None:
+        super().__init__(seconds=seconds)
+        self._line, self._changed = line, changed
+        self._has_one = False
+        self.wants = True
+
+    @property
+    def longest_call(self) -> float:
+        return inf
+
+    def give(self) -> None:
+        self.wants, self._has_one = False, True
+
+    def take(self) -> None:
+        with self._changed:
+            while not self._line.is_over():
+                if self._has_one:
+                    self._has_one = False
+                    self.calls += 1
+                    return
+                self.wants = True
+                self._changed.wait(min(self.seconds_left, 60))
+            raise Exhausted(USED_UP)
 
     def pause(self) -> None:
         """The one thread learns it from the error."""

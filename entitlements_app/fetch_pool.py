@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from . import budget, conf, fetches, settle, transactions
-from .budget import Exhausted, SharedAllowance, Stopped
+from .budget import Exhausted, Line, Place, Stopped
 from .exceptions import StripeRefused, StripeUnavailable
 from .fetches import Answered, Fetch, Told
 from .settle import Synced
@@ -76,11 +76,11 @@ def run(claim: Claim, report: FetchReport, *, seconds: float, patience: int = 1,
 class _Pool:
     def __init__(self, claim: Claim, report: FetchReport, *, seconds: float, patience: int, dry: bool) -> None:
         self._claim, self._report, self._patience, self._is_dry = claim, report, patience, dry
-        self._calls = SharedAllowance(seconds=seconds)
+        self._line = Line(seconds=seconds)
         self._errors_in_a_row = 0
         self._size = min(max(2, math.ceil(conf.stripe_rate() * 2)), MOST_AT_ONCE)
         self._claimed: set[Fetch] = set()
-        self._running: dict[Future[Told], Fetch] = {}
+        self._running: dict[Future[Told], tuple[Fetch, Place]] = {}
         self._next_claim = 0.0
         self._is_ending = False
 
@@ -90,7 +90,7 @@ class _Pool:
                 try:
                     self._work(threads)
                 finally:
-                    self._calls.close()
+                    self._line.close()
         finally:
             for fetch in self._claimed:  # an error of ours, or an interrupt
                 fetches.give_back(fetch, Exhausted(budget.USED_UP))
@@ -103,7 +103,7 @@ class _Pool:
             if not self._running:
                 return
             try:
-                self._calls.hand_out()
+                self._line.hand_out()
             except Stopped as error:
                 self._stop(error)
             except Exhausted:
@@ -117,7 +117,7 @@ class _Pool:
             return
         if self._running and time.monotonic() < self._next_claim:
             return
-        if self._calls.seconds_left <= 0:
+        if self._line.seconds_left <= 0:
             self._is_ending = True
             return
         wave = self._claim(free)
@@ -125,14 +125,16 @@ class _Pool:
         if not wave:
             self._next_claim = time.monotonic() + LOOK_AGAIN
         for fetch in wave:
-            self._running[threads.submit(fetches.ask, fetch, self._calls)] = fetch
+            place = self._line.join()
+            self._running[threads.submit(fetches.ask, fetch, place)] = fetch, place
 
     def _take_in(self, answered: Sequence[Future[Told]]) -> None:
         """What was asked first comes first: of two answers about one customer the last one counts."""
         told: list[Answered] = []
         failed = 0
         for future in answered:
-            fetch = self._running.pop(future)
+            fetch, place = self._running.pop(future)
+            self._line.leave(place)
             error = future.exception()
             if error is None:
                 self._errors_in_a_row = 0
@@ -144,7 +146,7 @@ class _Pool:
                 raise error
         synced, unsettled = self._settle(told)
         self._claimed.difference_update(fetch for fetch, _ in told)
-        calls, self._calls.calls = self._calls.calls, 0
+        calls, self._line.calls = self._line.calls, 0
         self._report.calls += calls
         self._report.failed += failed + unsettled
         settle.count([] if self._is_dry else synced, calls=calls, failed=failed + unsettled)
@@ -201,4 +203,4 @@ class _Pool:
     def _end(self) -> None:
         """Ask about nobody else."""
         self._is_ending = True
-        self._calls.close()
+        self._line.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from entitlements_app import budget
-from entitlements_app.budget import Allowance
+from entitlements_app.budget import Allowance, Line
 from entitlements_app.exceptions import StripeUnavailable
 from entitlements_app.models import AccountState
 from tests.threads import together
@@ -47,6 +48,43 @@ def test_who_cannot_wait_long_enough_is_told(settings: Any) -> None:
     Allowance(seconds=1).take()
     with pytest.raises(StripeUnavailable, match="ENTITLEMENTS_STRIPE_RATE"):
         Allowance(seconds=0.1).take()
+
+
+def test_a_line_is_served_in_the_order_of_joining_whichever_thread_asks_first(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_RATE = 4
+    line = Line(seconds=20)
+    places = [line.join() for _ in range(3)]
+    threads = [threading.Thread(target=place.take) for place in places]
+    for thread in reversed(threads):
+        thread.start()
+        time.sleep(0.05)
+    for served, thread in enumerate(threads, start=1):
+        AccountState.objects.update(next_call_at=None)
+        line.hand_out()
+        thread.join(10)
+        assert [place.calls for place in places] == [1] * served + [0] * (3 - served)
+    assert line.calls == 3
+    line.hand_out()
+    assert line.calls == 3, "nobody wants one"
+
+
+def test_in_a_line_nobody_waits_for_who_is_not_ready(settings: Any) -> None:
+    """The first has not asked for a second call; the second in line gets the next one."""
+    settings.ENTITLEMENTS_STRIPE_RATE = 50
+    line = Line(seconds=20)
+    first, second = line.join(), line.join()
+    line.hand_out()
+    first.take()
+    second.take()
+    again = threading.Thread(target=second.take)
+    again.start()
+    while line.calls < 3:
+        line.hand_out()
+    again.join(10)
+    assert (first.calls, second.calls) == (1, 2)
+    line.close()
+    with pytest.raises(StripeUnavailable, match="ENTITLEMENTS_STRIPE_RATE"):
+        first.take()
 
 
 def test_a_prepaid_call_is_spent_once(settings: Any) -> None:
