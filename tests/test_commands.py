@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +22,32 @@ from tests.rows import customer, held, make_subscriber
 from tests.shop import Shop
 
 pytestmark = pytest.mark.django_db
+
+# All that need the database, each with arguments that lead there.
+NEED_DATABASE = (
+    ("entitlements_run",),
+    ("entitlements_status",),
+    ("entitlements_status", "--json"),
+    ("entitlements_sync", "--marked"),
+    ("entitlements_sync", "--all"),
+    ("entitlements_explain", "1", "sso"),
+    ("entitlements_link", "auth.User.username"),
+    ("entitlements_catalog", "unused"),
+)
+TELL = """
+import json, sys, django
+from django.core.management import CommandError, call_command
+django.setup()
+told = []
+for command in json.loads(sys.argv[1]):
+    try:
+        call_command(*command)
+    except CommandError as error:
+        told.append(str(error))
+    except Exception as error:
+        told.append(f"a traceback: {error!r}")
+print(json.dumps(told))
+"""
 
 
 def run(*args: str) -> str:
@@ -183,3 +214,39 @@ def test_a_customer_that_stripe_lost_is_told(shop: Shop) -> None:
 def test_a_run_without_a_key_still_processes_events(acme: Any) -> None:
     deliver(summary("cus_acme", "sso"))
     assert "ENTITLEMENTS_STRIPE_API_KEY is not set" in run("entitlements_run")
+
+
+def told_with(database: Path) -> list[str]:
+    """What each command says in a process with that file as its database."""
+    done = subprocess.run(
+        [sys.executable, "-c", TELL, json.dumps(NEED_DATABASE)],
+        env=os.environ
+        | {
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "TEST_DATABASE": "sqlite",
+            "TEST_SUBSCRIBER": "user",
+            "TEST_SERVER_DATABASE": str(database),
+            "TEST_SERVER_API_KEY": "sk_test_1",
+        },
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+@pytest.mark.once
+def test_before_the_first_migrate_each_command_says_what_to_do(tmp_path: Path) -> None:
+    for command, told in zip(NEED_DATABASE, told_with(tmp_path / "new.sqlite3"), strict=True):
+        assert told.startswith("Run `manage.py migrate` first. Not applied: entitlements_app.0001_initial, "), (
+            f"{command}: {told}"
+        )
+        assert " more. (no such table: " in told
+
+
+@pytest.mark.once
+def test_a_database_that_cannot_be_opened_is_no_traceback(tmp_path: Path) -> None:
+    for command, told in zip(NEED_DATABASE, told_with(tmp_path / "nowhere" / "db.sqlite3"), strict=True):
+        assert told == "The database cannot be used. unable to open database file", f"{command}: {told}"

@@ -6,12 +6,13 @@ from types import ModuleType
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from entitlements_app import conf
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.management.catalogue import apply, export, gaps, plan, unused
 from entitlements_app.management.interrupts import INTERRUPTED
+from entitlements_app.management.migrated import DatabaseCommand
 
 # Each a module of `management/catalogue` with HELP, `add_arguments(parser)` and `run(command, options)`.
 SUBCOMMANDS: dict[str, ModuleType] = {
@@ -25,7 +26,7 @@ SUBCOMMANDS: dict[str, ModuleType] = {
 MISUSED = 2  # argparse exits with it, as we do for something else
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "The catalogue: features, products and what is attached to them, as a file, and in the site. Exits with 0 if "
         "all is as it should be, with 2 if something differs, and with 1 after an error."

@@ -5,18 +5,19 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
 from entitlements_app.explain import explain_found
 from entitlements_app.explanation import Explanation
 from entitlements_app.explanation_text import Paragraph, get_paragraphs
+from entitlements_app.management.migrated import DatabaseCommand
 from entitlements_app.models import Customer
 from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find, get_name
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "Why a subscriber is entitled to a lookup key, or is not: its customers, what they hold, overrides, the last "
         "changes, what is still to come. Stripe is not asked. Exits with 0 for yes and for no."

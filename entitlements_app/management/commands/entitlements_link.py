@@ -6,22 +6,22 @@ from typing import Any, cast
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, FieldError, ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import router
 from django.db.models import CharField, Model, QuerySet, TextField
 
 from entitlements_app.guesses import Guesses
 from entitlements_app.management import links
+from entitlements_app.management.migrated import DatabaseCommand
 from entitlements_app.subscribers import get_subscriber_model, is_subscriber_model
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "Link all Stripe customers that a field of your own names to their subscribers. Run it as often as you like: "
         "what is linked already is passed over, so that an interrupted run goes on where it was. No call is made; "
         "Stripe is asked afterwards what they hold."
     )
-    requires_migrations_checks = True  # it is often the first that is run
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -4,11 +4,12 @@ import time
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from entitlements_app import budget, catalog_sync, conf, counts, inbox, overrides, poll, provisioning, purge, reconcile
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.management.interrupts import between_answers
+from entitlements_app.management.migrated import DatabaseCommand
 
 RUN_SECONDS = 50
 DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
@@ -18,7 +19,7 @@ COUNT_SECONDS = 5
 POLL_SECONDS = 20  # after an outage there is much to find, and some of it can be fetched meanwhile
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "One pass of what is due: webhook events that still wait, changes that receivers of signals have still to be "
         "told of, starts and ends of overrides, events that no webhook brought (every ten minutes), the catalogue "

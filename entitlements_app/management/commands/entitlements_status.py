@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DatabaseError
 
 from entitlements_app.health import Problem, get_problems, span
+from entitlements_app.management.migrated import DatabaseCommand
 from entitlements_app.status import COUNTED, Drift, DriftCount, Kind, Run, Status, get_status
 from entitlements_app.windows import LEASE
 
@@ -26,7 +26,7 @@ _DONE = {
 }
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "How the app is doing: what waits, what failed, what ran last. Stripe is not asked. Exits with 0 if all is "
         "well, and with 1 if something needs a person: then it says what to do."
@@ -40,8 +40,6 @@ class Command(BaseCommand):
             status = get_status()
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
-        except DatabaseError as error:
-            raise CommandError(f"The database cannot tell. Is `manage.py migrate` done? ({error})") from error
         problems = get_problems(status)
         if options["json"]:
             self.stdout.write(json.dumps(_as_data(status, problems), cls=DjangoJSONEncoder, indent=2))

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from entitlements_app import catalog_sync, conf, reconcile, runs, sync
@@ -13,6 +13,7 @@ from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.fetches import Fetch
 from entitlements_app.management.interrupts import INTERRUPTED, between_answers
+from entitlements_app.management.migrated import DatabaseCommand
 from entitlements_app.management.progress import Progress, in_words
 from entitlements_app.models import Customer
 from entitlements_app.sync import Synced
@@ -21,7 +22,7 @@ from entitlements_app.transactions import alias
 RESUMABLE = timedelta(days=7)
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "Ask Stripe now what customers are entitled to, or what its catalogue is, and make the local copy equal to "
         "it. Of customers it says before it starts how many calls that takes, and how long. Calls are made no faster "

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import router
 from django.db.models import Q, QuerySet
 from djstripe.models import Customer as Theirs
@@ -16,17 +16,17 @@ from entitlements_app.contrib.djstripe.accounts import own_account
 from entitlements_app.contrib.djstripe.subscribers import is_same_model, key_path, models_differ
 from entitlements_app.management import links
 from entitlements_app.management.interrupts import INTERRUPTED
+from entitlements_app.management.migrated import DatabaseCommand
 from entitlements_app.models import Customer
 from entitlements_app.transactions import primary
 
 
-class Command(BaseCommand):
+class Command(DatabaseCommand):
     help = (
         "Link all customers of dj-stripe to its subscribers: once for those that it had before, and whenever rows of "
         "its table were written without a signal. Run it as often as you like: what is linked already is passed over, "
         "so that an interrupted run goes on where it was. No call is made; Stripe is asked afterwards what they hold."
     )
-    requires_migrations_checks = True  # it is often the first that is run
 
     def add_arguments(self, parser: CommandParser) -> None:
         links.add_arguments(parser)
