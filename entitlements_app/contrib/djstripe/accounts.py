@@ -30,6 +30,11 @@ def owner_of(row: Any) -> str | None:
     return owner
 
 
-def is_own(owner: str | None) -> bool:
-    """Whether rows of this owner are of the own account; those without an owner are, and all if nobody knows which."""
-    return owner is None or own_account() in (None, owner)
+def is_own_account(account: str | None) -> bool:
+    """Whether it is the own one. None at all is, and any if nobody knows which is the own."""
+    return account is None or own_account() in (None, account)
+
+
+def is_own(row: Any) -> bool:
+    """Whether a row of dj-stripe's is of the own account."""
+    return is_own_account(owner_of(row))

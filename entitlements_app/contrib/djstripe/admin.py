@@ -25,7 +25,7 @@ from entitlements_app import models as ours
 from entitlements_app.admin.links import address_of, register_elsewhere, seen_admin
 
 from . import admin_words
-from .accounts import is_own, owner_of
+from .accounts import is_own_account, owner_of
 
 if TYPE_CHECKING:
     _ModelAdmin = ModelAdmin[Any]
@@ -121,7 +121,7 @@ def links_to_djstripe(site: AdminSite, request: HttpRequest, row: Model) -> list
 
 
 def _is_of_account(account: str, owner: str | None) -> bool:
-    return account == owner if account else is_own(owner)
+    return account == owner if account else is_own_account(owner)
 
 
 def _mix_in(mixin: type[EntitlementsMixin]) -> None:

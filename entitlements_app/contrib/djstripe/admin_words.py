@@ -18,7 +18,7 @@ from entitlements_app.explanation_text import describe_mode
 from entitlements_app.models import Customer, Product, WebhookEvent
 from entitlements_app.subscribers import is_subscriber
 
-from .accounts import is_own, owner_of
+from .accounts import is_own, is_own_account, owner_of
 from .customers import COMMAND as LINK_ALL
 
 _M = TypeVar("_M", Customer, Product, WebhookEvent)
@@ -44,7 +44,7 @@ def of_product(theirs: Any, address: Address) -> str:
     """Its features, with a link to its page here."""
     row = _row_of(Product.objects.all(), theirs)
     if row is None:
-        if not is_own(owner_of(theirs)):
+        if not is_own(theirs):
             return _lines(_of_other_account())
         return _lines(
             _("It is not known here yet."),
@@ -63,7 +63,7 @@ def of_event(theirs: Any, address: Address) -> str:
     """How it ended in the inbox, with a link to its page here."""
     row = _row_of(WebhookEvent.objects.defer("payload"), theirs)
     if row is None:
-        is_of_other = not is_own(owner_of(theirs))
+        is_of_other = not is_own(theirs)
         return _lines(_of_other_account() if is_of_other else _("It is not in the inbox, or not any more."))
     return _lines(link(address(row), row.get_status_display()), row.error or get_meaning(row))
 
@@ -75,7 +75,7 @@ def _of_other_account() -> str:
 def _row_of(rows: QuerySet[_M], theirs: Any) -> _M | None:
     """Ours: of the same ID, mode and account."""
     owner = owner_of(theirs)
-    account = "" if is_own(owner) else owner
+    account = "" if is_own_account(owner) else owner
     return rows.filter(stripe_id=theirs.id, account=account, livemode=theirs.livemode).first()
 
 
@@ -85,7 +85,7 @@ def _subscriber_of(theirs: Any) -> Model | None:
 
 
 def _unknown_customer(theirs: Any, whose: Model | None) -> list[str]:
-    if not is_own(owner_of(theirs)):
+    if not is_own(theirs):
         return [_of_other_account()]
     if whose is None:
         return [_("It is not known here yet: it has no subscriber, and Stripe has told nothing of it.")]

@@ -36,7 +36,7 @@ def check_endpoints(app_configs: object, databases: Sequence[str] | None = None,
         if router.allow_migrate_model(alias, WebhookEndpoint):
             try:
                 everybodys = _endpoints(alias)
-                endpoints = [row for row in everybodys if is_own(owner_of(row))]
+                endpoints = [row for row in everybodys if is_own(row)]
                 found += _several_accounts(everybodys)
             except (DatabaseError, ImproperlyConfigured):
                 continue  # it is before the first migrate, or another check tells what is malformed

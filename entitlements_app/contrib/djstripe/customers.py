@@ -33,7 +33,7 @@ from entitlements_app.subscribers import get_subscriber_model, subscriber_key
 from entitlements_app.transactions import primary
 
 from . import details
-from .accounts import is_own, owner_of
+from .accounts import is_own
 from .subscribers import is_same_model, key_of, key_path, models_differ
 
 logger = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def _follow_save(*, instance: Any, using: str, **_: Any) -> None:
     both, and whoever tries again does both. Without one dj-stripe's row is written already; the command links it.
     """
     before, tells = instance.__dict__.pop(_BEFORE, None), instance.__dict__.pop(_TELLS, False)
-    if (before is None and not tells) or not is_own(owner_of(instance)):
+    if (before is None and not tells) or not is_own(instance):
         return
     if before is not None:
         with _refusals_logged(instance, before):
@@ -137,7 +137,7 @@ def _follow_deletion(*, instance: Any, **_: Any) -> None:
     if instance.subscriber_id is None or not is_same_model() or _unvouched.get():
         return
     ours, key = _ours(instance), key_of(instance)
-    if ours is not None and ours.subscriber_id == key and is_own(owner_of(instance)):
+    if ours is not None and ours.subscriber_id == key and is_own(instance):
         with _refusals_logged(instance, _Before(ours, key)):
             _unlink(ours)
 

@@ -18,7 +18,7 @@ from djstripe.models import Product as DjstripeProduct
 from entitlements_app import catalog_writes, conf, stripe_objects
 from entitlements_app.stripe_objects import Malformed
 
-from .accounts import is_own, owner_of
+from .accounts import is_own
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def _saved(instance: DjstripeProduct, using: str, raw: bool, **_kwargs: Any) -> 
 
 def _take_name(product: DjstripeProduct) -> None:
     """Make our row of this product, if there is one, say what dj-stripe's does."""
-    if product.livemode is not conf.livemode() or not is_own(owner_of(product)):
+    if product.livemode is not conf.livemode() or not is_own(product):
         return
     columns = {name: getattr(product, name) for name in ("id", "name", "active")}
     try:

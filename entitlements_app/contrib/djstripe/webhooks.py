@@ -43,7 +43,7 @@ from entitlements_app.stripe_objects import Event, Malformed
 from entitlements_app.transactions import alias
 
 from . import customers
-from .accounts import is_own, owner_of
+from .accounts import is_own_account, owner_of
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _bring(trigger: Any) -> None:
 def _hand_over(event: Event, signed_at: int | None, endpoint: Any) -> None:
     conf.check()
     owner = owner_of(endpoint) if endpoint else None
-    if owner is not None and not is_own(owner):
+    if owner is not None and not is_own_account(owner):
         event = replace(event, account=event.account or owner)
     if signed_at is not None:
         intake.receive(event, sent_at=signed_at)

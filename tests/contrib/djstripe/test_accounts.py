@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from djstripe.models import APIKey
 
-from entitlements_app.contrib.djstripe.accounts import is_own, own_account
+from entitlements_app.contrib.djstripe.accounts import is_own_account, own_account
 
 from .deliveries import OTHER_KEY
 
@@ -19,9 +19,9 @@ def djstripe_has_the_other_key(two_accounts: Any, settings: Any) -> None:
 
 def test_the_own_account_is_that_of_our_key() -> None:
     assert own_account() == "acct_ours"
-    assert is_own("acct_ours")
-    assert not is_own("acct_theirs")
-    assert is_own(None)
+    assert is_own_account("acct_ours")
+    assert not is_own_account("acct_theirs")
+    assert is_own_account(None)
 
 
 def test_a_key_that_dj_stripe_has_not_seen_is_taken_for_one_of_its_default_account(settings: Any) -> None:
@@ -32,4 +32,4 @@ def test_a_key_that_dj_stripe_has_not_seen_is_taken_for_one_of_its_default_accou
 def test_while_nobody_knows_everything_is_own() -> None:
     APIKey.objects.all().delete()
     assert own_account() is None
-    assert is_own("acct_theirs")
+    assert is_own_account("acct_theirs")
