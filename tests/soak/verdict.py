@@ -71,8 +71,9 @@ def assert_much_happened(story: Story) -> None:
     """Or all this says nothing."""
     assert WebhookEvent.objects.filter(sent_at=None).exists(), "no webhook was lost for good"
     causes = EntitlementChange.objects.filter(effective=True).values_list("cause", flat=True)
-    # Not "event": on a slow machine each payload may be older than a fetch that another hint of it had made.
-    assert {"fetch", "link", "override"} <= set(causes)
+    # On a slow machine each payload may be older than a fetch that another hint of it had made, so not "event"; and a
+    # customer may hold nothing yet while it is linked, so not "link".
+    assert {"fetch", "override"} <= set(causes)
     assert True in story.visitors.answers
 
 
