@@ -81,7 +81,7 @@ def run_now(*, dry: bool = False) -> CatalogReport:
         allowance = _Allowance(None, seconds=SECONDS)
         versions = catalog_writes.get_versions()
         catalog = _read(allowance, most=None)
-        return _report(catalog, _save(catalog, versions, dry=True), allowance)
+        return _report(catalog, save(catalog, versions, dry=True), allowance)
     run = runs.start(Kind.CATALOG)
     if run is None:
         raise Busy("The catalogue is being read by another process.")
@@ -131,7 +131,7 @@ def _do(run: SyncRun, *, seconds: float, most: int | None) -> CatalogReport:
     try:
         versions = catalog_writes.get_versions()
         catalog = _read(allowance, most=most)
-        saved = _save(catalog, versions)
+        saved = save(catalog, versions)
     except BaseException as error:  # an interrupt, too, is told where runs are listed
         runs.count(run, failed=1, calls=allowance.calls)
         ours = isinstance(error, StripeUnavailable | StripeRefused)
@@ -145,7 +145,8 @@ def _do(run: SyncRun, *, seconds: float, most: int | None) -> CatalogReport:
     return _report(catalog, saved, allowance)
 
 
-def _save(catalog: Catalog, versions: Versions, *, dry: bool = False) -> Saved:
+def save(catalog: Catalog, versions: Versions, *, dry: bool = False) -> Saved:
+    """Write what was read since these `versions`, of products all that are active. With `dry` nothing stays."""
     first = not _has_succeeded()
 
     def work() -> Saved:

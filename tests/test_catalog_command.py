@@ -23,7 +23,7 @@ from entitlements_app import budget, catalog_sync
 from entitlements_app.linking import link
 from entitlements_app.management.catalogue import terminal
 from entitlements_app.models import ActiveEntitlement, Customer, Feature, Product, ProductFeature
-from entitlements_app.sync import sync_customer
+from entitlements_app.sync import sync_catalog, sync_customer
 from entitlements_app.testing import StripeSimulator
 from tests.rows import customer, make_subscriber
 from tests.server import ROOT, environment
@@ -740,6 +740,46 @@ def test_live_mode_has_rows_of_its_own(settings: Any, shop_file: Path) -> None:
         assert "Make these 3 changes in live mode? [y/N] " in said
     assert Feature.objects.filter(livemode=True).count() == 2
     assert Feature.objects.filter(livemode=False).count() == 1
+
+
+KILLED_AT = {
+    "create": ("POST", FEATURES),
+    "change": ("POST", f"{FEATURES}/{{sso}}"),
+    "attach": ("POST", "/v1/products/{pro}/features"),
+    "detach": ("DELETE", "/v1/products/{pro}/features/{attachment}"),
+    "archive": ("POST", f"{FEATURES}/{{export}}"),
+}
+
+
+@pytest.mark.parametrize("step", KILLED_AT)
+def test_killed_after_any_change_and_run_again_all_is_done_and_nothing_twice(
+    seller: StripeSimulator, news: str, step: str
+) -> None:
+    pro = product_id(seller)
+    sync_catalog()
+    [attachment] = seller.call("GET", f"/v1/products/{pro}/features")["data"]
+    sso, export = (feature(seller, key)["id"] for key in ("sso", "export"))
+    seller.clear_requests()
+    method, path = KILLED_AT[step]
+    with seller.hold(method, path.format(pro=pro, sso=sso, export=export, attachment=attachment["id"])) as held:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "django", "entitlements_catalog", "apply", news, "--archive", "--yes"],
+            env=environment(TEST_SERVER_API_KEY=seller.api_key, TEST_SERVER_API_BASE=seller.url),
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        held.wait_for_request(60)
+        process.kill()
+        process.wait()
+    assert len(writes(seller)) == 1 + list(KILLED_AT).index(step)
+    code, _ = run("apply", news, "--archive", "--yes")
+    assert code == SAME
+    assert len(writes(seller)) == len(KILLED_AT) - 1 - list(KILLED_AT).index(step), "what was done is seen to be done"
+    assert features_of(seller) == ["audit"]
+    assert [row["lookup_key"] for row in seller.call("GET", FEATURES)["data"]] == ["audit", "sso"]
+    assert not feature(seller, "export", archived=True)["active"]
+    assert sync_catalog().changes == (), "our copy is Stripe's"
 
 
 def test_exit_codes_of_a_process(seller: StripeSimulator, shop_file: Path, news: str) -> None:

@@ -8,15 +8,26 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from entitlements_app import catalog, catalog_copy
+from entitlements_app import catalog, catalog_copy, catalog_sync, catalog_writes
 from entitlements_app.catalog_file import CatalogFile
-from entitlements_app.catalog_plan import Archive, Attach, ChangeFeature, CreateFeature, Detach, Plan, Step
+from entitlements_app.catalog_plan import (
+    Archive,
+    Attach,
+    ChangeFeature,
+    CreateFeature,
+    Detach,
+    Plan,
+    Step,
+    StripeHas,
+)
+from entitlements_app.catalog_reads import Catalog
+from entitlements_app.catalog_writes import Versions
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.management.interrupts import INTERRUPTED, between_steps
 from entitlements_app.models import Feature
 
 from . import plan_text, reading, showing
-from .showing import add_decisions, make
+from .showing import add_decisions
 from .terminal import DIFFERS, number, say, says_yes, standard_input, waiting
 
 HELP = (
@@ -44,12 +55,16 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
     if options["archive_most"] and not (options["archive"] and options["yes"]):
         raise CommandError("--archive-most goes with --archive and --yes.")
     try:
-        plan = _agreed(reading.read_file(options), command, options)
+        file = reading.read_file(options)
+        versions = catalog_writes.get_versions()
+        agreed = _agreed(file, command, options)
     except KeyboardInterrupt:
         raise CommandError("Interrupted. Nothing was changed.", returncode=INTERRUPTED) from None
-    if plan is None:
+    if agreed is None:
         say(command, options, "Nothing was changed.")
         sys.exit(DIFFERS)
+    stripe, plan = agreed
+    _copy(stripe, versions)
     _apply(plan, command, options)
     if plan.conflicts:
         if plan.steps:
@@ -57,24 +72,33 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
         sys.exit(DIFFERS)
 
 
-def _agreed(file: CatalogFile, command: BaseCommand, options: dict[str, Any]) -> Plan | None:
-    """The plan that somebody said yes to and that is still what there is to do; `None` after a no."""
-    plan = make(file, command, options)
+def _agreed(file: CatalogFile, command: BaseCommand, options: dict[str, Any]) -> tuple[StripeHas, Plan] | None:
+    """What there is, and the plan for it that somebody said yes to and that is still right; `None` after a no."""
+    stripe = reading.read_for(file, command)
+    plan = showing.compare(file, stripe, options)
     showing.show(plan, command, options)
     if options["yes"]:
         if not options["archive_most"]:
             _refuse_most(plan)
-        return plan
+        return stripe, plan
     while plan.steps:
         if not _says_yes(plan, command, options):
             return None
-        now = make(file, command, options)
+        stripe = reading.read_for(file, command)
+        now = showing.compare(file, stripe, options)
         if now == plan:
             break
         plan = now
         say(command, options, "\nStripe's catalogue has changed meanwhile. Now it is:\n")
         showing.show(plan, command, options)
-    return plan
+    return stripe, plan
+
+
+def _copy(stripe: StripeHas, versions: Versions) -> None:
+    """Write what was read: a run that was killed may have changed what nobody has written down here."""
+    active = {product_id: product for product_id, product in stripe.products.items() if product.active}
+    attachments = {product_id: rows for product_id, rows in stripe.attachments.items() if product_id in active}
+    catalog_sync.save(Catalog(stripe.features, active, attachments), versions)
 
 
 def _refuse_most(plan: Plan) -> None:

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from entitlements_app import counts
 
 from . import plan_text, reading, showing
-from .showing import add_decisions, make
+from .showing import add_decisions
 from .terminal import DIFFERS
 
 HELP = (
@@ -28,7 +28,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(command: BaseCommand, options: dict[str, Any]) -> None:
     file = reading.read_file(options)
-    plan = make(file, command, options)
+    plan = showing.compare(file, reading.read_for(file, command), options)
     if options["json"]:
         mode, customers = reading.mode(), counts.now_holding(plan_text.get_keys(plan))
         data = {"mode": mode, "api_base": reading.api_base(), **plan_text.as_data(plan, customers, mode)}

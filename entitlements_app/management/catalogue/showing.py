@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from entitlements_app import counts
 from entitlements_app.catalog_file import CatalogFile
-from entitlements_app.catalog_plan import Plan, make_plan
+from entitlements_app.catalog_plan import Plan, StripeHas, make_plan
 
 from . import plan_text, reading
 from .terminal import say
@@ -28,9 +28,8 @@ def add_decisions(parser: CommandParser) -> None:
     )
 
 
-def make(file: CatalogFile, command: BaseCommand, options: dict[str, Any]) -> Plan:
-    """Ask Stripe, and compare."""
-    stripe = reading.read_for(file, command)
+def compare(file: CatalogFile, stripe: StripeHas, options: dict[str, Any]) -> Plan:
+    """What the file wants, given what was decided in `options`."""
     return make_plan(file, stripe, archive=options["archive"], recreate=options["recreate"])
 
 
