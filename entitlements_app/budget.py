@@ -23,7 +23,7 @@ from django.views.decorators.debug import sensitive_variables
 from . import conf
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import AccountState
-from .transactions import insert, primary, update
+from .transactions import insert, own, update
 
 logger = logging.getLogger(__name__)
 
@@ -351,7 +351,7 @@ def _raise_if_stopped() -> None:
 
 
 def _row() -> QuerySet[AccountState]:
-    return primary(AccountState).filter(account="", livemode=conf.livemode())
+    return own(AccountState)
 
 
 @sensitive_variables()

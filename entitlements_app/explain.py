@@ -33,7 +33,7 @@ from .in_force import DENY, GRANT, Period, combine
 from .lookup_keys import check_key
 from .models import ActiveEntitlement, Customer, EntitlementChange, EntitlementOverride, Feature, WebhookEvent
 from .subscribers import is_nobody, subscriber_key
-from .transactions import alias, primary
+from .transactions import alias, own, primary
 
 LAST_CHANGES = 10
 
@@ -81,7 +81,7 @@ def explain_found(found: Model, key: str, *, catalogue: Catalogue | None = None)
 
 def read_catalogue() -> Catalogue:
     """Each known lookup key in order, and the features that have it, archived ones last: none, if only overrides do."""
-    features = primary(Feature).filter(account="", livemode=conf.livemode())
+    features = own(Feature)
     overrides = primary(EntitlementOverride)
     known = features.values_list("lookup_key", "pk", "stripe_id", "name", "active").union(
         overrides.values_list("lookup_key", Value(0), Value(""), Value(""), Value(False))

@@ -27,7 +27,7 @@ from .exceptions import UnknownFeature
 from .lookup_keys import check_key
 from .models import ID_LENGTH, ActiveEntitlement, EntitlementOverride, Feature, SubscriberState
 from .subscribers import subscriber_key
-from .transactions import alias, lock_or_skip, primary
+from .transactions import alias, lock_or_skip, own, primary
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _checked(
     if len(key) > ID_LENGTH:
         raise ValueError(f"A lookup key has at most {ID_LENGTH} characters.")
     _check_period(starts, until)
-    if not force and not primary(Feature).filter(lookup_key=key, account="", livemode=conf.livemode()).exists():
+    if not force and not own(Feature).filter(lookup_key=key).exists():
         raise UnknownFeature(
             f"No known feature has the lookup key {key!r}. Correct it; or, if the feature is still to come, pass "
             "force=True."

@@ -20,7 +20,7 @@ from .exceptions import StripeRefused, StripeUnavailable
 from .models import AccountState, SyncRun
 from .runs import Kind
 from .stripe_objects import CUSTOMER_DELETED, SUMMARY_UPDATED, Event, Page
-from .transactions import primary, update
+from .transactions import own, update
 
 logger = logging.getLogger(__name__)
 
@@ -249,4 +249,4 @@ def _move(old: int, new: int) -> None:
 
 
 def _state() -> QuerySet[AccountState]:
-    return primary(AccountState).filter(account="", livemode=conf.livemode())
+    return own(AccountState)

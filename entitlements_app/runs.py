@@ -14,7 +14,7 @@ from django.utils import timezone
 from . import conf, transactions
 from .models import EntitlementChange, SyncRun
 from .old_rows import batches, last_before
-from .transactions import primary, update
+from .transactions import own, primary, update
 from .windows import LEASE
 
 Kind = SyncRun.Kind
@@ -104,7 +104,7 @@ def purge(*, before: datetime, deadline: float) -> int:
 
 
 def _runs(kind: Kind) -> QuerySet[SyncRun]:
-    return primary(SyncRun).filter(kind=kind, account="", livemode=conf.livemode())
+    return own(SyncRun).filter(kind=kind)
 
 
 def _bury(kind: Kind) -> None:

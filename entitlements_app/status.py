@@ -17,7 +17,7 @@ from django.utils import timezone
 from . import beside_djstripe, budget, conf
 from .models import Customer, EntitlementChange, SubscriberState, SyncRun, WebhookEvent
 from .one_query import how_many_wait
-from .transactions import alias, primary
+from .transactions import alias, own, primary
 
 COUNTED = 100_000
 
@@ -192,7 +192,7 @@ _Rows = dict[str, QuerySet[Any, Any]]
 
 
 def _events(now: datetime) -> _Rows:
-    rows = primary(WebhookEvent).filter(account="", livemode=conf.livemode())
+    rows = own(WebhookEvent)
     pending = rows.filter(status=WebhookEvent.Status.PENDING).order_by("next_attempt_at")[:COUNTED]
     failed = rows.filter(status=WebhookEvent.Status.FAILED).order_by("received_at")[:COUNTED]
     return {
@@ -245,7 +245,7 @@ def _seconds(since: datetime | None, now: datetime) -> int | None:
 
 
 def _runs() -> dict[str, Run | None]:
-    rows = primary(SyncRun).filter(account="", livemode=conf.livemode()).order_by("-started_at")
+    rows = own(SyncRun).order_by("-started_at")
     succeeded = rows.filter(finished_at__isnull=False, error="")
     first = [Subquery(of.filter(kind=kind).values("pk")[:1]) for kind in Kind.values for of in (rows, succeeded)]
     found: dict[str, Run | None] = dict.fromkeys(Kind.values)
@@ -274,7 +274,7 @@ def _run(row: SyncRun, before: Run | None) -> Run:
 def _drift(now: datetime) -> tuple[DriftCount, DriftCount]:
     """In the last day, and in the last week. Runs that fetch are an hour long, so both are about."""
     kinds = (Kind.CONFIRM, Kind.ALL)
-    rows = primary(SyncRun).filter(account="", livemode=conf.livemode(), kind__in=kinds)
+    rows = own(SyncRun).filter(kind__in=kinds)
     today = Q(started_at__gt=now - timedelta(days=1))
     sums: dict[str, Any] = {}
     for cause in Drift.values:
