@@ -95,9 +95,10 @@ def _no_subscriber() -> Iterator[CheckMessage]:
 
 
 def _cache_of_one_process() -> Iterator[CheckMessage]:
-    alias = _read(conf.cache)
+    alias = if_well_formed(conf.cache)
     backend = settings.CACHES[alias].get("BACKEND", "") if alias else ""
-    only_one = settings.DEBUG and _read(conf.webhook_processing) != "celery"  # workers are processes of their own
+    # Workers are processes of their own.
+    only_one = settings.DEBUG and if_well_formed(conf.webhook_processing) != "celery"
     if backend.startswith(_OF_ONE_PROCESS) and not only_one:
         yield Warning(
             f"ENTITLEMENTS_CACHE names a cache of one process alone ({backend}): when an answer changes, the other "
@@ -109,7 +110,7 @@ def _cache_of_one_process() -> Iterator[CheckMessage]:
 
 
 def _no_workers() -> Iterator[CheckMessage]:
-    if _read(conf.webhook_processing) != "celery":
+    if if_well_formed(conf.webhook_processing) != "celery":
         return
     try:
         wrong = None if import_string("entitlements_app.tasks.has_app")() else "no Celery app is set up in this process"
@@ -125,8 +126,8 @@ def _no_workers() -> Iterator[CheckMessage]:
 
 
 def _no_key() -> Iterator[CheckMessage]:
-    if _read(conf.stripe_api_key) is None and _is_well_formed(conf.stripe_api_key):
-        mode = "live" if _read(conf.livemode) else "test"
+    if if_well_formed(conf.stripe_api_key) is None and _is_well_formed(conf.stripe_api_key):
+        mode = "live" if if_well_formed(conf.livemode) else "test"
         missing, hint = "ENTITLEMENTS_STRIPE_API_KEY is not set", "Set it"
         if beside_djstripe.is_installed():
             theirs = beside_djstripe.LIVE_KEY if mode == "live" else beside_djstripe.TEST_KEY
@@ -142,7 +143,7 @@ def _no_key() -> Iterator[CheckMessage]:
 
 
 def _no_secret() -> Iterator[CheckMessage]:
-    if _read(conf.webhook_secrets) == () and not beside_djstripe.has_endpoint():
+    if if_well_formed(conf.webhook_secrets) == () and not beside_djstripe.has_endpoint():
         not_needed = (
             "dj-stripe's endpoint needs none, once it has a URL. Or: " if beside_djstripe.is_installed() else ""
         )
@@ -154,7 +155,7 @@ def _no_secret() -> Iterator[CheckMessage]:
 
 
 def _unencrypted() -> Iterator[CheckMessage]:
-    parts = urlsplit(_read(conf.stripe_api_base) or "")
+    parts = urlsplit(if_well_formed(conf.stripe_api_base) or "")
     setting = conf.read("ENTITLEMENTS_STRIPE_API_BASE").name
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         yield Warning(
@@ -172,6 +173,6 @@ def _is_well_formed(read: Callable[[], object]) -> bool:
     return True
 
 
-def _read(read: Callable[[], Any]) -> Any:
+def if_well_formed(read: Callable[[], Any]) -> Any:
     """The setting, or `None` if it is malformed, which another check tells."""
     return read() if _is_well_formed(read) else None

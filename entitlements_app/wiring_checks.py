@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 
 from . import beside_djstripe, conf
 from .backends import LABEL, EntitlementsBackend
+from .checks import if_well_formed
 from .middleware import EntitlementsMiddleware
 
 
@@ -104,7 +105,7 @@ def check_djstripe(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     """
     if not apps.is_installed("djstripe") or beside_djstripe.is_installed():
         return []
-    if getattr(settings, "ENTITLEMENTS_WEBHOOK_SECRETS", None):
+    if if_well_formed(conf.webhook_secrets) != ():
         return []
     return [
         Warning(

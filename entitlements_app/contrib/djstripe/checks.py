@@ -13,6 +13,7 @@ from djstripe.models import WebhookEndpoint
 from djstripe.settings import djstripe_settings
 
 from entitlements_app import beside_djstripe, conf
+from entitlements_app.checks import if_well_formed
 from entitlements_app.stripe_objects import CUSTOMER_DELETED, SUBSCRIPTION_PREFIX, SUMMARY_UPDATED
 from entitlements_app.subscribers import get_subscriber_model
 
@@ -57,11 +58,8 @@ def _other_subscribers() -> Iterator[CheckMessage]:
 
 
 def _other_mode() -> Iterator[CheckMessage]:
-    try:
-        livemode = conf.livemode()
-    except ImproperlyConfigured:  # which another check tells
-        return
-    if livemode is not bool(djstripe_settings.STRIPE_LIVE_MODE):
+    livemode = if_well_formed(conf.livemode)
+    if livemode is not None and livemode is not bool(djstripe_settings.STRIPE_LIVE_MODE):
         ours, theirs = ("live", "test") if livemode else ("test", "live")
         yield Warning(
             f"Gates see {ours} mode, and dj-stripe makes customers of {theirs} mode (STRIPE_LIVE_MODE).",
@@ -127,7 +125,4 @@ def _event_types(endpoints: list[WebhookEndpoint]) -> Iterator[CheckMessage]:
 
 def _receives_by_itself() -> bool:
     """Whether events can come by our own endpoint; which of them Stripe sends there is not known here."""
-    try:
-        return bool(conf.webhook_secrets()) and beside_djstripe.is_routed("entitlements:webhook")
-    except ImproperlyConfigured:
-        return False
+    return bool(if_well_formed(conf.webhook_secrets)) and beside_djstripe.is_routed("entitlements:webhook")
