@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 
@@ -62,8 +61,6 @@ def link_all(
         _say(command, options, _summary(report, unlinked, dry=is_dry))
         if not is_dry:
             _tell_what_comes_next(command, options)
-    except ImproperlyConfigured as error:
-        raise CommandError(str(error)) from error
     except KeyboardInterrupt:
         rest = "" if is_dry else " What is linked stays so; run the same command again, and it goes on from there."
         raise CommandError(f"Interrupted.{rest}", returncode=INTERRUPTED) from None

@@ -5,14 +5,13 @@ from argparse import SUPPRESS
 from types import ModuleType
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 
 from entitlements_app import conf
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.management.catalogue import apply, export, gaps, plan, unused
 from entitlements_app.management.interrupts import INTERRUPTED
-from entitlements_app.management.migrated import DatabaseCommand
+from entitlements_app.management.site_command import SiteCommand
 
 # Each a module of `management/catalogue` with HELP, `add_arguments(parser)` and `run(command, options)`.
 SUBCOMMANDS: dict[str, ModuleType] = {
@@ -26,7 +25,7 @@ SUBCOMMANDS: dict[str, ModuleType] = {
 MISUSED = 2  # argparse exits with it, as we do for something else
 
 
-class Command(DatabaseCommand):
+class Command(SiteCommand):
     help = (
         "The catalogue: features, products and what is attached to them, as a file, and in the site. Exits with 0 if "
         "all is as it should be, with 2 if something differs, and with 1 after an error."
@@ -54,7 +53,7 @@ class Command(DatabaseCommand):
         try:
             conf.check()
             SUBCOMMANDS[options["subcommand"]].run(self, options)
-        except (StripeUnavailable, StripeRefused, ImproperlyConfigured) as error:
+        except (StripeUnavailable, StripeRefused) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("Interrupted.", returncode=INTERRUPTED) from None

@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
@@ -12,12 +11,12 @@ from django.db.models import Model
 from entitlements_app.explain import explain_found
 from entitlements_app.explanation import Explanation
 from entitlements_app.explanation_text import Paragraph, get_paragraphs
-from entitlements_app.management.migrated import DatabaseCommand
+from entitlements_app.management.site_command import SiteCommand
 from entitlements_app.models import Customer
 from entitlements_app.who_is_meant import NobodyMeant, SeveralMeant, find, get_name
 
 
-class Command(DatabaseCommand):
+class Command(SiteCommand):
     help = (
         "Why a subscriber is entitled to a lookup key, or is not: its customers, what they hold, overrides, the last "
         "changes, what is still to come. Stripe is not asked. Exits with 0 for yes and for no."
@@ -41,7 +40,7 @@ class Command(DatabaseCommand):
             told = explain_found(found, options["key"])
         except SeveralMeant as error:
             raise CommandError(_list_candidates(error)) from error
-        except (NobodyMeant, ImproperlyConfigured) as error:
+        except NobodyMeant as error:
             raise CommandError(str(error)) from error
         if options["json"]:
             self.stdout.write(json.dumps(_as_data(found, told), cls=DjangoJSONEncoder, indent=2, ensure_ascii=False))

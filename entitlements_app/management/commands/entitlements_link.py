@@ -5,18 +5,18 @@ from contextlib import suppress
 from typing import Any, cast
 
 from django.apps import apps
-from django.core.exceptions import FieldDoesNotExist, FieldError, ImproperlyConfigured
+from django.core.exceptions import FieldDoesNotExist, FieldError
 from django.core.management.base import CommandError, CommandParser
 from django.db import router
 from django.db.models import CharField, Model, QuerySet, TextField
 
 from entitlements_app.guesses import Guesses
 from entitlements_app.management import links
-from entitlements_app.management.migrated import DatabaseCommand
+from entitlements_app.management.site_command import SiteCommand
 from entitlements_app.subscribers import get_subscriber_model, is_subscriber_model
 
 
-class Command(DatabaseCommand):
+class Command(SiteCommand):
     help = (
         "Link all Stripe customers that a field of your own names to their subscribers. Run it as often as you like: "
         "what is linked already is passed over, so that an interrupted run goes on where it was. No call is made; "
@@ -36,10 +36,7 @@ class Command(DatabaseCommand):
         links.add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            named = _Named(options["field"], options["subscriber"])
-        except ImproperlyConfigured as error:
-            raise CommandError(str(error)) from error
+        named = _Named(options["field"], options["subscriber"])
         if options["verbosity"] and (ownerless := named.ownerless()):
             self.stdout.write(
                 f"{ownerless:,} customer(s) are passed over: there is no {options['subscriber']} who would pay."

@@ -3,13 +3,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 
 from entitlements_app import budget, catalog_sync, conf, counts, inbox, overrides, poll, provisioning, purge, reconcile
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.management.interrupts import between_answers
-from entitlements_app.management.migrated import DatabaseCommand
+from entitlements_app.management.site_command import SiteCommand
 
 RUN_SECONDS = 50
 DELIVERY_SECONDS = 25  # slow receivers must not keep the mirror from being true
@@ -19,7 +18,7 @@ COUNT_SECONDS = 5
 POLL_SECONDS = 20  # after an outage there is much to find, and some of it can be fetched meanwhile
 
 
-class Command(DatabaseCommand):
+class Command(SiteCommand):
     help = (
         "One pass of what is due: webhook events that still wait, changes that receivers of signals have still to be "
         "told of, starts and ends of overrides, events that no webhook brought (every ten minutes), the catalogue "
@@ -35,16 +34,13 @@ class Command(DatabaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self._is_quiet = options["verbosity"] == 0
         self._deadline = time.monotonic() + RUN_SECONDS
-        try:
-            conf.check()
-            if options["resume"] and not budget.resume():
-                self.stdout.write("Calls to Stripe were not stopped.")
-            self._work_here()
-            stopped = self._ask_stripe()
-            self._purge()
-            self._count()
-        except ImproperlyConfigured as error:
-            raise CommandError(str(error)) from error
+        conf.check()
+        if options["resume"] and not budget.resume():
+            self.stdout.write("Calls to Stripe were not stopped.")
+        self._work_here()
+        stopped = self._ask_stripe()
+        self._purge()
+        self._count()
         if stopped:
             raise CommandError(stopped)
 

@@ -7,12 +7,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
 from entitlements_app.health import Problem, get_problems, span
-from entitlements_app.management.migrated import DatabaseCommand
+from entitlements_app.management.site_command import SiteCommand
 from entitlements_app.status import COUNTED, Drift, DriftCount, Kind, Run, Status, get_status
 from entitlements_app.windows import LEASE
 
@@ -26,7 +25,7 @@ _DONE = {
 }
 
 
-class Command(DatabaseCommand):
+class Command(SiteCommand):
     help = (
         "How the app is doing: what waits, what failed, what ran last. Stripe is not asked. Exits with 0 if all is "
         "well, and with 1 if something needs a person: then it says what to do."
@@ -36,10 +35,7 @@ class Command(DatabaseCommand):
         parser.add_argument("--json", action="store_true", help="The same as data, for monitoring.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            status = get_status()
-        except ImproperlyConfigured as error:
-            raise CommandError(str(error)) from error
+        status = get_status()
         problems = get_problems(status)
         if options["json"]:
             self.stdout.write(json.dumps(_as_data(status, problems), cls=DjangoJSONEncoder, indent=2))

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
@@ -13,8 +12,8 @@ from entitlements_app.exceptions import StripeRefused, StripeUnavailable
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.fetches import Fetch
 from entitlements_app.management.interrupts import INTERRUPTED, between_answers
-from entitlements_app.management.migrated import DatabaseCommand
 from entitlements_app.management.progress import Progress, in_words
+from entitlements_app.management.site_command import SiteCommand
 from entitlements_app.models import Customer
 from entitlements_app.sync import Synced
 from entitlements_app.transactions import alias
@@ -22,7 +21,7 @@ from entitlements_app.transactions import alias
 RESUMABLE = timedelta(days=7)
 
 
-class Command(DatabaseCommand):
+class Command(SiteCommand):
     help = (
         "Ask Stripe now what customers are entitled to, or what its catalogue is, and make the local copy equal to "
         "it. Of customers it says before it starts how many calls that takes, and how long. Calls are made no faster "
@@ -59,8 +58,6 @@ class Command(DatabaseCommand):
             if conf.stripe_api_key() is None:
                 raise CommandError("ENTITLEMENTS_STRIPE_API_KEY is not set, so Stripe cannot be asked.")
             self._sync(options)
-        except ImproperlyConfigured as error:
-            raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             rest = " The next --all goes on from there." if options["all"] and not self._is_dry else ""
             raise CommandError(f"Interrupted.{rest}", returncode=INTERRUPTED) from None

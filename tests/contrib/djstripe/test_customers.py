@@ -486,6 +486,12 @@ def test_a_dry_run_and_a_move(ada: Any) -> None:
     assert holder("cus_0") == bob
 
 
+def test_a_malformed_setting_is_a_command_error(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_API_KEY = "hello"
+    with pytest.raises(CommandError, match="ENTITLEMENTS_STRIPE_API_KEY must be"):
+        run()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_killed_in_the_middle_the_command_goes_on_where_it_was() -> None:
     many(BATCH * 12)

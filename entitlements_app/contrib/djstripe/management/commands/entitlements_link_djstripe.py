@@ -16,12 +16,12 @@ from entitlements_app.contrib.djstripe.accounts import own_account
 from entitlements_app.contrib.djstripe.subscribers import is_same_model, key_path, models_differ
 from entitlements_app.management import links
 from entitlements_app.management.interrupts import INTERRUPTED
-from entitlements_app.management.migrated import DatabaseCommand
+from entitlements_app.management.site_command import SiteCommand
 from entitlements_app.models import Customer
 from entitlements_app.transactions import primary
 
 
-class Command(DatabaseCommand):
+class Command(SiteCommand):
     help = (
         "Link all customers of dj-stripe to its subscribers: once for those that it had before, and whenever rows of "
         "its table were written without a signal. Run it as often as you like: what is linked already is passed over, "

@@ -1,9 +1,10 @@
-"""What a command says of a database that it cannot use, or that `migrate` has not made ready."""
+"""What a command says of a site that it cannot work on: malformed settings, no database, or no tables yet."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connections, router
 from django.db.migrations.executor import MigrationExecutor
@@ -13,12 +14,14 @@ from entitlements_app.models import Customer
 NAMED = 5  # migrations; a new site lacks dozens
 
 
-class DatabaseCommand(BaseCommand):
-    """A command that needs tables. Without them, or without a database, its error is a `CommandError` that says so."""
+class SiteCommand(BaseCommand):
+    """A command that needs the site's settings and tables. What is wrong with them is told by a `CommandError`."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
         except DatabaseError as error:
             try:
                 missing = _find_missing()
