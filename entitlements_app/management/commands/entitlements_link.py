@@ -11,7 +11,7 @@ from django.db import router
 from django.db.models import CharField, Model, QuerySet, TextField
 
 from entitlements_app.guesses import Guesses
-from entitlements_app.management import links
+from entitlements_app.management import linking_commands
 from entitlements_app.management.site_command import SiteCommand
 from entitlements_app.subscribers import get_subscriber_model, is_subscriber_model
 
@@ -33,7 +33,7 @@ class Command(SiteCommand):
             default="",
             help="How to get from that model to who pays, like user or account__owner. Not for the model that pays.",
         )
-        links.add_arguments(parser)
+        linking_commands.add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         named = _Named(options["field"], options["subscriber"])
@@ -41,7 +41,7 @@ class Command(SiteCommand):
             self.stdout.write(
                 f"{ownerless:,} customer(s) are passed over: there is no {options['subscriber']} who would pay."
             )
-        links.link_all(self, named, total=named.count(), source=options["field"], options=options)
+        linking_commands.link_all(self, named, total=named.count(), source=options["field"], options=options)
 
 
 class _Named:
@@ -60,7 +60,7 @@ class _Named:
             self._rows = self._rows.exclude(**{self._field: ""})
 
     def __iter__(self) -> Iterator[tuple[Any, str]]:
-        for key, value in links.values(self._owned(), self._key, self._field):
+        for key, value in linking_commands.values(self._owned(), self._key, self._field):
             # A field may make something else of a text; who links it tells that it is no id.
             stripe_id = value.strip() if isinstance(value, str) else value
             if stripe_id not in ("", None):

@@ -14,7 +14,7 @@ from entitlements_app.bulk_links import BATCH
 from entitlements_app.contrib.djstripe import details
 from entitlements_app.contrib.djstripe.accounts import own_account
 from entitlements_app.contrib.djstripe.subscribers import is_same_model, key_path, models_differ
-from entitlements_app.management import links
+from entitlements_app.management import linking_commands
 from entitlements_app.management.interrupts import INTERRUPTED
 from entitlements_app.management.site_command import SiteCommand
 from entitlements_app.models import Customer
@@ -29,7 +29,7 @@ class Command(SiteCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        links.add_arguments(parser)
+        linking_commands.add_arguments(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not is_same_model():
@@ -39,7 +39,7 @@ class Command(SiteCommand):
             for line in known.passed_over():
                 self.stdout.write(line)
         try:
-            links.link_all(self, known, total=known.count(), source="dj-stripe", options=options)
+            linking_commands.link_all(self, known, total=known.count(), source="dj-stripe", options=options)
         except CommandError as error:
             if error.returncode != INTERRUPTED:  # some could not be linked
                 self._take_details(known, options)
@@ -68,10 +68,10 @@ class _Known:
         self._paid = self._own.exclude(subscriber=None)
 
     def __iter__(self) -> Iterator[tuple[Any, str]]:
-        return links.values(self._paid, key_path(), "id")
+        return linking_commands.values(self._paid, key_path(), "id")
 
     def details(self) -> Iterator[tuple[str, Any, Any]]:
-        return links.values(self._own, "id", "email", "stripe_data__name")
+        return linking_commands.values(self._own, "id", "email", "stripe_data__name")
 
     def count(self) -> int:
         return int(self._paid.count())
@@ -90,7 +90,7 @@ class _Known:
             )
 
     def _linked_here(self) -> int:
-        ids = (stripe_id for (stripe_id,) in links.values(self._own.filter(subscriber=None), "id"))
+        ids = (stripe_id for (stripe_id,) in linking_commands.values(self._own.filter(subscriber=None), "id"))
         linked = primary(Customer).filter(account="", livemode=self._livemode).exclude(subscriber=None)
         total = 0
         while batch := list(islice(ids, BATCH)):

@@ -1,4 +1,4 @@
-"""Links of many customers, made by a command: how far it is, whom it could not link and why, what comes next."""
+"""What the commands share that link many customers: how far one is, whom it could not link and why, what comes next."""
 
 from __future__ import annotations
 
