@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from django.utils import timezone
-from django.utils.dateformat import format as format_date
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -22,6 +21,7 @@ from .explanation import (
     Term,
 )
 from .in_force import GRANT
+from .wording import describe_bridge, describe_mode, format_moment
 
 _MOST_KEYS = 12
 
@@ -305,11 +305,6 @@ def _until(row: AboutOverride) -> str:
     return describe_bridge(row.expires_at) if row.is_bridge and row.term is not Term.OVER else _("until %(at)s") % at
 
 
-def describe_bridge(latest: datetime) -> str:
-    """Until when an override counts that stands in for what Stripe owes."""
-    return _("until Stripe grants it, at most until %(at)s") % {"at": format_moment(latest)}
-
-
 def _change_line(row: AboutChange) -> str:
     line = _("%(at)s: gained, %(cause)s") if row.kind == "granted" else _("%(at)s: lost, %(cause)s")
     line = line % _change_words(row) + (f" ({row.customer})" if row.customer else "")
@@ -372,16 +367,7 @@ def _as_of_line(told: Explanation) -> str:
     }
 
 
-# Words
-
-
-def format_moment(moment: datetime) -> str:
-    """In the reader's time zone, to the minute."""
-    return format_date(timezone.localtime(moment) if timezone.is_aware(moment) else moment, "j M Y, H:i")
-
-
-def describe_mode(livemode: bool) -> str:
-    return _("live mode") if livemode else _("test mode")
+# Lists
 
 
 def _list_customers(rows: Iterable[AboutCustomer]) -> str:

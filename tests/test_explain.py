@@ -25,7 +25,7 @@ from entitlements_app.access import get_entitlements, has_entitlement, subscribe
 from entitlements_app.exceptions import CustomerDeleted, StripeRefused
 from entitlements_app.explain import explain, explain_customer
 from entitlements_app.explanation import Case, Explanation, Term
-from entitlements_app.explanation_text import format_moment, get_paragraphs
+from entitlements_app.explanation_text import get_paragraphs
 from entitlements_app.linking import link, unlink
 from entitlements_app.models import Customer, EntitlementOverride, Feature, WebhookEvent
 from entitlements_app.overrides import clear, deny, grant
@@ -33,6 +33,7 @@ from entitlements_app.request_entitlements import get_request_entitlements
 from entitlements_app.subscribers import get_subscriber_model
 from entitlements_app.sync import sync_customer
 from entitlements_app.testing import StripeSimulator, override_entitlements
+from entitlements_app.wording import format_moment
 from tests.delivery import customer_deleted, deliver, summary
 from tests.rows import BY_ORGANISATION, broken_processing, customer, make_subscriber
 from tests.shop import Shop

@@ -15,10 +15,10 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from entitlements_app.explanation_text import format_moment
 from entitlements_app.linking import link
 from entitlements_app.models import ActiveEntitlement, Customer, EntitlementChange, EntitlementOverride, Feature
 from entitlements_app.overrides import deny, grant
+from entitlements_app.wording import format_moment
 from tests.delivery import deliver, summary
 from tests.documents import ROOT, blocks
 from tests.rows import BY_ORGANISATION, customer, make_subscriber

@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from entitlements_app import conf, provisioning
-from entitlements_app.explanation_text import format_moment
 from entitlements_app.models import Customer, EntitlementChange, Feature
 from entitlements_app.subscribers import get_key_field, read_key
+from entitlements_app.wording import format_moment
 
 from .change_filters import (
     CauseFilter,

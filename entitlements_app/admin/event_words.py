@@ -9,8 +9,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from entitlements_app import conf, inbox
-from entitlements_app.explanation_text import format_moment
 from entitlements_app.models import WebhookEvent
+from entitlements_app.wording import format_moment
 
 Status = WebhookEvent.Status
 

@@ -17,9 +17,9 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from entitlements_app import overrides
 from entitlements_app.explain import read_catalogue
-from entitlements_app.explanation_text import describe_bridge, format_moment
 from entitlements_app.models import Customer, EntitlementOverride
 from entitlements_app.subscriber_search import find_subscribers
+from entitlements_app.wording import describe_bridge, format_moment
 
 from .decisions import KNOWN_KEYS, Effect, answer_about, in_the_log, what_was_decided
 from .links import Links

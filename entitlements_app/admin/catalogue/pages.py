@@ -21,8 +21,8 @@ from entitlements_app.admin.bounded import MOST
 from entitlements_app.admin.links import Links
 from entitlements_app.admin.listing import Choice, ListAdmin, ModeFilter, Reach
 from entitlements_app.admin.words import NOTHING, active_tag, get_number, get_span
-from entitlements_app.explanation_text import describe_mode
 from entitlements_app.models import ActiveEntitlement, Feature, FeatureCount, Product
+from entitlements_app.wording import describe_mode
 
 _M = TypeVar("_M", bound=Feature | Product)
 

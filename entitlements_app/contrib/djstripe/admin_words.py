@@ -14,9 +14,9 @@ from entitlements_app import conf
 from entitlements_app.access import get_entitlements
 from entitlements_app.admin.event_words import get_meaning
 from entitlements_app.admin.links import link
-from entitlements_app.explanation_text import describe_mode
 from entitlements_app.models import Customer, Product, WebhookEvent
 from entitlements_app.subscribers import is_subscriber
+from entitlements_app.wording import describe_mode
 
 from .accounts import is_own, is_own_account, owner_of
 from .customers import COMMAND as LINK_ALL

@@ -11,12 +11,12 @@ from django.utils import timezone
 from entitlements_app import gap_bridges
 from entitlements_app.budget import Allowance
 from entitlements_app.exceptions import StripeRefused, StripeUnavailable
-from entitlements_app.explanation_text import format_moment
 from entitlements_app.fetch_pool import FetchReport
 from entitlements_app.gap_bridges import Outlook
 from entitlements_app.gaps import Owing, Scan
 from entitlements_app.overrides import Bridging
 from entitlements_app.who_is_meant import get_name
+from entitlements_app.wording import format_moment
 
 from . import reading
 from .gap_report import Names

@@ -14,12 +14,12 @@ from django.utils import timezone
 from entitlements_app import bridges, conf
 from entitlements_app.answers import moment
 from entitlements_app.counts import today
-from entitlements_app.explanation_text import format_moment
 from entitlements_app.gap_store import Gap, GapStore, Group
 from entitlements_app.gaps import NAMED, Scan
 from entitlements_app.models import Customer, Feature, Product
 from entitlements_app.transactions import own, primary
 from entitlements_app.who_is_meant import get_name
+from entitlements_app.wording import format_moment
 
 from . import reading
 from .plan_text import printable
