@@ -127,7 +127,10 @@ def iter_pages(
         if page.last_id in ("", cursor):
             raise UnusableAnswer("Stripe's list does not end: has_more is true, but there is no next page.")
         cursor = page.last_id
-    raise UnusableAnswer(f"Stripe's list has more than {most} pages.")
+    raise UnusableAnswer(
+        f"Stripe's list {path} has more than {most} pages of {PAGE_SIZE}, and no more are read. "
+        "Of products and features, archive what is no longer sold."
+    )
 
 
 def readable(read: Callable[[Any], _Row], answer: Answer) -> _Row:

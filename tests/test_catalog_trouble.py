@@ -217,6 +217,14 @@ def test_a_list_that_does_not_end_writes_nothing(strange: StrangeStripe) -> None
     assert rows() == before
 
 
+def test_a_list_that_is_too_long_is_named(strange: StrangeStripe) -> None:
+    before = rows()
+    strange.answer = lambda number, path: StrangeCatalogue.page([FEATURE | {"id": f"feat_{number}"}], has_more=True)
+    with pytest.raises(StripeUnavailable, match="list /v1/entitlements/features has more than 100 pages of 100"):
+        sync_catalog()
+    assert rows() == before
+
+
 def test_empty_lists_keep_features_and_take_attachments_only_from_products_that_are_there(
     strange: StrangeStripe,
 ) -> None:
