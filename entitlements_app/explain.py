@@ -27,9 +27,8 @@ from .explanation import (
     AboutOverride,
     Case,
     Explanation,
-    Term,
 )
-from .in_force import DENY, GRANT, Period, combine
+from .in_force import DENY, GRANT, Term, combine
 from .lookup_keys import check_key
 from .models import ActiveEntitlement, Customer, EntitlementChange, EntitlementOverride, Feature, WebhookEvent
 from .subscribers import is_nobody, subscriber_key
@@ -228,7 +227,7 @@ def _about_overrides(rows: Sequence[EntitlementOverride], now: datetime) -> tupl
         AboutOverride(
             id=row.pk,
             effect=row.effect,
-            term=_term(row.period, now),
+            term=row.period.term(now),
             counts=row.period.is_in_force(now) and (row.effect == DENY or not denied),
             starts_at=row.starts_at,
             expires_at=row.expires_at,
@@ -246,12 +245,6 @@ def _about_overrides(rows: Sequence[EntitlementOverride], now: datetime) -> tupl
         *sorted(to_come, key=lambda row: (row.starts_at, row.id)),
         *sorted(over, key=lambda row: (row.expires_at or now, row.id), reverse=True),
     )
-
-
-def _term(period: Period, now: datetime) -> Term:
-    if period.is_in_force(now):
-        return Term.IN_FORCE
-    return Term.TO_COME if period.starts_at > now else Term.OVER
 
 
 def _about_customers(customers: Sequence[Customer], livemode: bool) -> tuple[AboutCustomer, ...]:

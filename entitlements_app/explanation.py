@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from .in_force import GRANT
+from .in_force import GRANT, Term
 
 
 class Case(StrEnum):
@@ -32,14 +32,6 @@ class Case(StrEnum):
     LOST = "lost"  # a customer held it
     UNKNOWN_KEY = "unknown_key"
     NOT_HELD = "not_held"
-
-
-class Term(StrEnum):
-    """Where the present is, seen from an override's period."""
-
-    IN_FORCE = "in_force"
-    TO_COME = "to_come"
-    OVER = "over"
 
 
 @dataclass(frozen=True)

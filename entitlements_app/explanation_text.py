@@ -18,9 +18,8 @@ from .explanation import (
     AboutOverride,
     Case,
     Explanation,
-    Term,
 )
-from .in_force import GRANT
+from .in_force import GRANT, Term
 from .wording import describe_bridge, describe_mode, format_moment
 
 _MOST_KEYS = 12

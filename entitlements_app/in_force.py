@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 GRANT = "grant"
 DENY = "deny"
+
+
+class Term(StrEnum):
+    """Where the present is, seen from an override's period."""
+
+    IN_FORCE = "in_force"
+    TO_COME = "to_come"
+    OVER = "over"
 
 
 class Period(NamedTuple):
@@ -20,6 +29,11 @@ class Period(NamedTuple):
 
     def is_in_force(self, now: datetime) -> bool:
         return self.starts_at <= now and (self.expires_at is None or now < self.expires_at)
+
+    def term(self, now: datetime) -> Term:
+        if self.is_in_force(now):
+            return Term.IN_FORCE
+        return Term.TO_COME if self.starts_at > now else Term.OVER
 
 
 def boundaries(periods: Iterable[Period], *, first: datetime, last: datetime) -> list[datetime]:

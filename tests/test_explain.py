@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from entitlements_app.access import get_entitlements, has_entitlement, subscribers_with
 from entitlements_app.exceptions import CustomerDeleted, StripeRefused
 from entitlements_app.explain import explain, explain_customer
-from entitlements_app.explanation import Case, Explanation, Term
+from entitlements_app.explanation import Case, Explanation
 from entitlements_app.explanation_text import get_paragraphs
+from entitlements_app.in_force import Term
 from entitlements_app.linking import link, unlink
 from entitlements_app.models import Customer, EntitlementOverride, Feature, WebhookEvent
 from entitlements_app.overrides import clear, deny, grant

@@ -38,10 +38,7 @@ _TONES = {State.IN_FORCE: "ent-good", State.TO_COME: "ent-warn", State.OVER: ""}
 
 
 def get_state(override: EntitlementOverride) -> State:
-    now = timezone.now()
-    if override.period.is_in_force(now):
-        return State.IN_FORCE
-    return State.TO_COME if override.starts_at > now else State.OVER
+    return State(override.period.term(timezone.now()))
 
 
 class StateFilter(admin.SimpleListFilter):
