@@ -42,6 +42,8 @@ STOPPED = (
     "or run `manage.py entitlements_run --resume`."
 )
 
+NOT_PERMITTED = "HTTP 403"  # as a reason: the key may not ask this
+PERMISSIONS = "A restricted key must be allowed to read Entitlements and Customers."
 
 USED_UP = "The call budget (ENTITLEMENTS_STRIPE_RATE) is used up for now."
 
@@ -122,7 +124,7 @@ class SideAllowance(Allowance):
         return inf if self.seconds_left > 0 else 0
 
     def stop(self, error: Stopped) -> None:
-        if error.reason == "HTTP 403":
+        if error.reason == NOT_PERMITTED:
             raise StripeRefused(self._forbidden)
         super().stop(error)
 
@@ -329,9 +331,8 @@ def stop(error: Stopped) -> None:
     if not update(running, stopped_at=timezone.now(), stopped_key=_fingerprint(), stopped_reason=error.reason):
         return  # calls that were made together are refused together
     logger.critical(
-        "Stripe refused the API key (%s). Nothing is fetched until the key in the settings changes "
-        "or `manage.py entitlements_run --resume` is run.",
-        error.reason,
+        "%s Nothing is fetched until the key in the settings changes or `manage.py entitlements_run --resume` is run.",
+        error,
     )
 
 

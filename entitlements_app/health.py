@@ -10,6 +10,7 @@ from typing import Final
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from .budget import NOT_PERMITTED
 from .status import Kind, Status
 
 EVENT_WAITS: Final = timedelta(minutes=15)
@@ -53,7 +54,8 @@ def _problems(status: Status) -> Iterator[tuple[str, str]]:
                 "Stripe refused the API key (%(reason)s), so nothing is fetched. Set another key, or mend this one in "
                 "Stripe's Dashboard and run `manage.py entitlements_run --resume`."
             )
-            % {"reason": status.calls.stopped_reason},
+            % {"reason": status.calls.stopped_reason}
+            + _permissions(status.calls.stopped_reason),
         )
     elif status.configuration.api_key:
         yield from _of_asking(status)
@@ -69,6 +71,13 @@ def _problems(status: Status) -> Iterator[tuple[str, str]]:
                 _("“%(kind)s” fails: %(error)s Mend that; it is tried again by itself.")
                 % {"kind": kind.label, "error": _sentence(run.error)},
             )
+
+
+def _permissions(reason: str) -> str:
+    """What a key lacks that Stripe knows; empty if it does not."""
+    if reason != NOT_PERMITTED:
+        return ""
+    return " " + _("A restricted key must be allowed to read Entitlements and Customers.")
 
 
 def _of_asking(status: Status) -> Iterator[tuple[str, str]]:

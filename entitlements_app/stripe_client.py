@@ -161,7 +161,9 @@ def _translated(error: stripe.StripeError, *, is_read: bool) -> Exception:
     status = error.http_status
     code = error.error.code if error.error is not None else None
     if isinstance(error, stripe.AuthenticationError | stripe.PermissionError):
-        return budget.Stopped(f"Stripe refused the API key (HTTP {status}).", reason=f"HTTP {status}")
+        reason = f"HTTP {status}"
+        needed = f" {budget.PERMISSIONS}" if reason == budget.NOT_PERMITTED else ""
+        return budget.Stopped(f"Stripe refused the API key ({reason}).{needed}", reason=reason)
     if status in (400, 404) and code == "resource_missing":
         return NoSuchObject("Stripe does not know the object in this account and mode.")
     if status is None:

@@ -172,6 +172,15 @@ def test_a_run_takes_all_that_is_due(shop: Shop) -> None:
     assert all(held(stripe_id) == {"export", "sso"} for stripe_id in customers)
 
 
+@pytest.mark.parametrize("command", [["entitlements_run"], ["entitlements_sync", "--marked"]])
+def test_what_a_restricted_key_lacks_is_told(command: list[str], shop: Shop, cus: str, caplog: Any) -> None:
+    shop.stripe.fail_requests(403, path="/v1/entitlements/active_entitlements")
+    with pytest.raises(CommandError, match="must be allowed to read Entitlements and Customers"):
+        run(*command)
+    [alarm] = [record.message for record in caplog.records if record.levelname == "CRITICAL"]
+    assert "must be allowed to read Entitlements and Customers. Nothing is fetched until" in alarm
+
+
 def test_while_calls_are_stopped_a_run_fails_even_if_nothing_is_due(shop: Shop, cus: str) -> None:
     shop.stripe.fail_requests(401)
     with pytest.raises(CommandError, match="refused the API key"):

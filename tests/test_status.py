@@ -246,6 +246,11 @@ def with_a_refused_key() -> None:
     budget.stop(budget.Stopped("Stripe refused it.", reason="HTTP 401"))
 
 
+def with_a_key_that_lacks_permissions() -> None:
+    budget.Allowance(seconds=1).prepay()
+    budget.stop(budget.Stopped("Stripe refused it.", reason="HTTP 403"))
+
+
 def with_a_failing_catalogue() -> None:
     ran(Kind.CATALOG, ago=49 * HOURS)
     ran(Kind.CATALOG, error="Stripe answered HTTP 500")
@@ -269,6 +274,7 @@ def with_a_failing_count() -> None:
         (with_a_silent_poll, "poll_silent", "last polled 2 h ago"),
         (with_a_failing_poll, "poll_fails", "Stripe answered HTTP 500."),
         (with_a_refused_key, "calls_stopped", "entitlements_run --resume"),
+        (with_a_key_that_lacks_permissions, "calls_stopped", "must be allowed to read Entitlements and Customers"),
         (with_a_failing_catalogue, "catalog_fails", "Stripe answered HTTP 500."),
         (with_a_failing_count, "count_fails", "disk full."),
     ],
