@@ -22,7 +22,7 @@ from .transactions import alias
 def standing(*, livemode: bool) -> EntitlementOverrideQuerySet:
     """Bridges over what Stripe owes in that mode, but for those that are over."""
     rows = EntitlementOverride.objects.using(alias()).not_over(timezone.now())
-    return rows.filter(is_bridge=True, bridge_livemode=livemode)
+    return rows.filter(bridge_livemode=livemode)
 
 
 def end_granted(gained: Iterable[tuple[Any, Collection[str]]], *, livemode: bool) -> None:

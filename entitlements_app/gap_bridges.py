@@ -112,7 +112,7 @@ def _overrides(subscriber_ids: set[Any]) -> tuple[dict[tuple[Any, str], datetime
         about = (row.subscriber_id, row.lookup_key)
         if row.effect == DENY and row.starts_at <= timezone.now():
             denied.add(about)
-        elif row.is_bridge and row.bridge_livemode is conf.livemode() and row.expires_at is not None:
+        elif row.bridge_livemode is conf.livemode() and row.expires_at is not None:
             standing[about] = row.expires_at
     return standing, denied
 

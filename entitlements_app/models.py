@@ -354,10 +354,7 @@ class EntitlementOverride(models.Model):
         related_name="+",
     )
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
-    is_bridge = models.BooleanField(
-        _("bridge"), default=False, help_text=_("It ends by itself when Stripe grants the key to the subscriber.")
-    )
-    # The mode in which Stripe owes the key, where alone the bridge counts; of no other override.
+    # Of a bridge alone: the mode in which Stripe owes the key, where alone it counts.
     bridge_livemode = models.BooleanField(null=True, editable=False)
 
     objects = EntitlementOverrideQuerySet.as_manager()
@@ -372,8 +369,7 @@ class EntitlementOverride(models.Model):
             ),
             models.CheckConstraint(condition=models.Q(effect__in=[GRANT, DENY]), name="entitlements_override_effect"),
             models.CheckConstraint(
-                condition=models.Q(is_bridge=False)
-                | models.Q(effect=GRANT, expires_at__isnull=False, bridge_livemode__isnull=False),
+                condition=models.Q(bridge_livemode=None) | models.Q(effect=GRANT, expires_at__isnull=False),
                 name="entitlements_override_bridge",
             ),
         )
@@ -382,6 +378,11 @@ class EntitlementOverride(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.pk} {self.effect} {self.lookup_key}"
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether it stands in for what Stripe owes, and ends by itself when Stripe grants the key."""
+        return self.bridge_livemode is not None
 
     @property
     def period(self) -> Period:

@@ -107,7 +107,7 @@ def bridge(
             rows.exclude(expires_at=until).update(expires_at=until)
             return Bridging.STANDS if ends == {until} else Bridging.MOVED
         row = _row(Effect.GRANT, pk, key, timezone.now(), until, reason, by)
-        row.is_bridge, row.bridge_livemode = True, conf.livemode()
+        row.bridge_livemode = conf.livemode()
         row.save(using=alias(), force_insert=True)
         return Bridging.MADE
 

@@ -66,9 +66,12 @@ class EffectFilter(Choice):
 
 class BridgeFilter(Choice):
     title = gettext_lazy("kind")
-    parameter_name = "is_bridge__exact"
-    column = "is_bridge"
+    parameter_name = "bridge"
     words = (("1", gettext_lazy("bridges")), ("0", gettext_lazy("by hand")))
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        is_chosen = self.value() in dict(self.words)
+        return queryset.filter(bridge_livemode__isnull=self.value() == "0") if is_chosen else queryset
 
 
 @admin.register(EntitlementOverride)
@@ -130,7 +133,7 @@ class EntitlementOverrideAdmin(ListAdmin):
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
         fields = super().get_fields(request, obj)
         if isinstance(obj, EntitlementOverride) and obj.is_bridge:
-            fields.insert(fields.index("expires_at") + 1, "is_bridge")
+            fields.insert(fields.index("expires_at") + 1, "bridge")
         return fields
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
@@ -143,6 +146,12 @@ class EntitlementOverrideAdmin(ListAdmin):
         if not override.is_bridge:
             return effect
         return below(effect, _("bridge, live mode") if override.bridge_livemode else _("bridge, test mode"))
+
+    @admin.display(description=gettext_lazy("bridge"))
+    def bridge(self, override: EntitlementOverride) -> str:
+        if override.bridge_livemode:
+            return _("It ends by itself when Stripe grants the key to the subscriber in live mode.")
+        return _("It ends by itself when Stripe grants the key to the subscriber in test mode.")
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, override: EntitlementOverride) -> str:
