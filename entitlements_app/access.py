@@ -27,7 +27,7 @@ from .lookup_keys import check_key, check_keys
 from .models import ActiveEntitlement, EntitlementOverride
 from .subscribers import get_subscriber_model, is_nobody, subscriber_key
 from .swallowed import noted
-from .transactions import alias
+from .transactions import alias, release_connections
 
 
 class Entitlements:
@@ -174,19 +174,26 @@ async def wait_for_entitlement(subscriber: object, *keys: str, timeout: float = 
     """Wait until this subscriber is entitled to all of these lookup keys, or `timeout` seconds have passed.
 
     Returns whether it is: for the moments after a checkout, until Stripe's event arrives. Asks the database itself,
-    twice a second at first and then every two seconds; Stripe is not asked. Raises `TypeError` for no keys, or what is
-    no subscriber.
+    twice a second at first and then every two seconds, and keeps no connection in between (`CONN_MAX_AGE` aside).
+    Stripe is not asked. Raises `TypeError` for no keys, or what is no subscriber.
     """
     keys = check_keys(keys)
     deadline = time.monotonic() + timeout
     pause = 0.5
     while True:
-        is_entitled = (await sync_to_async(_read_anew)(subscriber)).has_all(*keys)
+        is_entitled = await sync_to_async(_look)(subscriber, keys)
         left = deadline - time.monotonic()
         if is_entitled or left <= 0:
             return is_entitled
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 1.2, 2.0)
+
+
+def _look(subscriber: object, keys: tuple[str, ...]) -> bool:
+    try:
+        return _read_anew(subscriber).has_all(*keys)
+    finally:
+        release_connections()
 
 
 def prefetch_entitlements(subscribers: Iterable[Model]) -> None:

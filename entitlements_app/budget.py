@@ -23,7 +23,7 @@ from django.views.decorators.debug import sensitive_variables
 from . import conf
 from .exceptions import StripeRefused, StripeUnavailable
 from .models import AccountState
-from .transactions import insert, own, update
+from .transactions import insert, own, release_connections, update
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,17 @@ class Allowance:
     def stop(self, error: Stopped) -> None:
         """Say that Stripe refused the key."""
         stop(error)
+
+
+class RequestAllowance(Allowance):
+    """An allowance of work inside a request: no database connection is held while Stripe is asked.
+
+    Under ASGI nothing but the pool bounds how many requests do so at once, and gates need a connection, too.
+    """
+
+    def take(self) -> None:
+        super().take()
+        release_connections()
 
 
 class SideAllowance(Allowance):

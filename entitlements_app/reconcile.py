@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from . import conf, fetch_pool, fetches, mirror, settle
-from .budget import Allowance
+from .budget import RequestAllowance
 from .exceptions import StripeRefused, StripeUnavailable
 from .fetch_pool import FetchReport
 from .fetches import Fetch
@@ -35,7 +35,7 @@ def fetch_one() -> None:
     """Fetch the customer that is first in the order of work, if one is due and a call is free now. 5 s in all."""
     if conf.stripe_api_key() is None or not _customers().due(timezone.now()).exists():
         return
-    allowance = Allowance(seconds=INLINE_SECONDS)
+    allowance = RequestAllowance(seconds=INLINE_SECONDS)
     try:
         if allowance.prepay():
             for fetch in fetches.claim_wave(1):
@@ -57,7 +57,7 @@ def fetch_awaited(subscriber: object, *, unless_within: timedelta) -> bool:
         return False
     recently = timezone.now() - max(unless_within, ASK_AGAIN)
     newest = _customers().filter(subscriber=key, deleted_at=None).order_by("-created_at", "-pk")[:NEWEST]
-    allowance = Allowance(seconds=INLINE_SECONDS)
+    allowance = RequestAllowance(seconds=INLINE_SECONDS)
     applied = False
     try:
         for pk in [row.pk for row in newest if row.fetched_at is None or row.fetched_at < recently]:

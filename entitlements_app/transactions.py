@@ -1,4 +1,7 @@
-"""How this app opens a write: on the primary database, with a write first, tried again after a deadlock."""
+"""How this app opens a write: on the primary database, with a write first, tried again after a deadlock.
+
+And how it lets a connection go while it waits for something else.
+"""
 
 from __future__ import annotations
 
@@ -192,3 +195,14 @@ def without_atomic_requests(view: _View) -> _View:
     for name in connections:
         view = transaction.non_atomic_requests(using=name)(view)
     return view
+
+
+def release_connections() -> None:
+    """Let this thread's connections go, as at the end of a request: whoever waits for one of a pool has it meanwhile.
+
+    The next query opens them again. What Django keeps between requests (`CONN_MAX_AGE`) stays open, and so does what is
+    inside a transaction, a site's own included.
+    """
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None and connection.get_autocommit():
+            connection.close_if_unusable_or_obsolete()

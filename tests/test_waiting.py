@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
+from django.db import connection, transaction
 
 from entitlements_app.access import wait_for_entitlement
 from entitlements_app.overrides import grant
@@ -62,3 +64,45 @@ def test_what_is_no_key_is_a_type_error(acme: Any, bad: tuple[Any, ...]) -> None
         async_to_sync(wait_for_entitlement)(acme, *bad)
     with pytest.raises(TypeError):
         async_to_sync(wait_for_entitlement)(Group(name="a group"), "sso")
+
+
+@pytest.mark.parametrize(("max_age", "is_kept"), [(0, False), (None, True)])
+def test_no_connection_is_kept_between_two_looks_unless_django_keeps_it(
+    acme: Any, monkeypatch: pytest.MonkeyPatch, max_age: int | None, is_kept: bool
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", max_age)
+    connection.close()
+    connection.connect()
+
+    async def checkout() -> bool:
+        waiting = asyncio.ensure_future(wait_for_entitlement(acme, "sso", timeout=60))
+        await asyncio.sleep(0)  # it has begun
+        is_open = await sync_to_async(lambda: connection.connection is not None)()  # its thread has looked
+        await sync_to_async(deliver)(summary("cus_acme", "sso"))
+        assert await waiting
+        return is_open
+
+    assert async_to_sync(checkout)() is is_kept
+
+
+def test_inside_a_transaction_it_is_kept(acme: Any) -> None:
+    with transaction.atomic():
+        grant(acme, "sso", force=True)
+        assert async_to_sync(wait_for_entitlement)(acme, "sso", timeout=0) is True
+        transaction.set_rollback(True)
+    assert async_to_sync(wait_for_entitlement)(acme, "sso", timeout=0) is False
+
+
+@pytest.fixture
+def committing_by_hand() -> Iterator[None]:
+    connection.set_autocommit(False)
+    yield
+    connection.rollback()
+    connection.set_autocommit(True)
+
+
+def test_what_a_site_commits_by_hand_is_kept(acme: Any, committing_by_hand: None) -> None:
+    acme.delete()
+    assert async_to_sync(wait_for_entitlement)(acme, "sso", timeout=0) is False
+    connection.commit()
+    assert not type(acme).objects.exists()
