@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from django.contrib.auth.models import User
 from django.core.asgi import get_asgi_application
 from django.db import connections
 from django.db.backends.signals import connection_created
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import Client
 from django.urls import include, path
 
@@ -23,8 +25,10 @@ from entitlements_app.access import ahas_entitlement
 from entitlements_app.linking import link
 from entitlements_app.models import WebhookEvent
 from entitlements_app.overrides import grant
+from tests import valkey
 from tests.delivery import URL, signature, subscription_updated, summary
-from tests.rows import customer, held, make_subscriber, visitor_of
+from tests.documents import ROOT, blocks
+from tests.rows import BY_ORGANISATION, customer, held, make_subscriber, visitor_of
 from tests.shop import Shop
 from tests.testapp.gates import KEY, subscriber_of
 from tests.visitors import entitled, unlinked
@@ -33,6 +37,15 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls(__name__
 
 LIST = "/v1/entitlements/active_entitlements"
 ASKED_FOR = 60  # seconds, of a machine that is busy
+EXAMPLES = [block.text for block in blocks(ROOT / "docs" / "asgi.md") if block.language == "python"]
+
+
+def example(name: str) -> Any:
+    """What an example of the page defines under this name."""
+    [text] = [text for text in EXAMPLES if re.search(rf"(def|class) {name}\b", text)]
+    defined: dict[str, Any] = {"__name__": __name__}
+    exec(text, defined)
+    return defined[name]
 
 
 class Visit:
@@ -138,8 +151,19 @@ async def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts())
 
 
+async def told_twice_who_it_is(request: HttpRequest) -> HttpResponse:
+    if "one" in request.GET:
+        request.user = await request.auser()
+    user = await request.auser()
+    entitlements = await request.aentitlements()  # type: ignore[attr-defined]
+    assert user == request.user
+    return HttpResponse(str(entitlements[KEY]))
+
+
 urlpatterns = [
     path("stream/", stream),
+    path("news/", example("news")),
+    path("told-twice/", told_twice_who_it_is),
     path("", include("tests.urls")),
 ]
 
@@ -252,3 +276,66 @@ def test_a_stream_has_the_request_s_answer_and_may_ask_anew(opened: Opened) -> N
 
     assert at_once(visit) == [(200, "first: False, now False. second: False, now True. ")]
     assert not opened.still
+
+
+# --- what docs/asgi.md says
+
+
+@pytest.mark.skipif(BY_ORGANISATION, reason="the example is of a site whose users pay")
+def test_the_stream_of_the_page_lets_its_connection_go(opened: Opened) -> None:
+    subscriber = make_subscriber()
+    grant(subscriber, "news", force=True)
+    visit = Visit("/news/", cookie=cookie_of(subscriber))
+
+    async def story() -> tuple[str, int]:
+        parts = (await visit.begin()).parts()
+        part = await anext(parts)
+        meanwhile = opened.still
+        await visit.go_away()
+        await visit.is_over()
+        return part, meanwhile
+
+    assert asyncio.run(story()) == ("data: …\n\n", 0)
+    assert len(opened)
+
+
+def test_with_the_pool_of_the_page_requests_share_a_connection_to_redis(settings: Any) -> None:
+    pool = example("SharedPool")
+    options = {"pool_class": pool, "max_connections": 50, "timeout": 1}
+    backend = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": valkey.url(), "OPTIONS": options}
+    settings.CACHES = {"default": backend}
+    settings.ENTITLEMENTS_CACHE = "default"
+    cookie = cookie_of(entitled())
+    with redis.Redis.from_url(valkey.url()) as server:
+        before = server.info("stats")
+        for _ in range(5):
+            assert at_once(Visit("/saying/async-code/", cookie=cookie)) == [(200, "open")]
+        after = server.info("stats")
+    for each in pool._pools.values():
+        each.disconnect()
+    assert after["total_connections_received"] - before["total_connections_received"] <= 1
+    assert after["keyspace_hits"] - before["keyspace_hits"] >= 8, "the cache answers"
+
+
+@pytest.mark.skipif(BY_ORGANISATION, reason="whose function asks more")
+def test_one_user_object_spares_a_query() -> None:
+    cookie = cookie_of(entitled())
+    queries: list[str] = []
+
+    def count(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        queries.append(sql)
+        return execute(sql, *rest)
+
+    def watch(connection: Any, **_: Any) -> None:
+        connection.execute_wrappers.append(count)
+
+    connection_created.connect(watch)
+    try:
+        numbers = []
+        for at in ("/told-twice/", "/told-twice/?one", "/told-twice/?one"):  # the first learns which keys there are
+            queries.clear()
+            assert at_once(Visit(at, cookie=cookie)) == [(200, "True")]
+            numbers.append(sum('"auth_user"' in sql for sql in queries))
+    finally:
+        connection_created.disconnect(watch)
+    assert numbers == [2, 1, 1]
