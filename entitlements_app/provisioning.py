@@ -22,6 +22,7 @@ import logging
 import secrets
 import threading
 import time
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -274,7 +275,7 @@ def _deliver_change(change: EntitlementChange, lease: _Lease, report: DeliveryRe
             return
         try:
             _call(receiver, change)
-        except Exception as error:  # the site's code may raise anything, and is called again
+        except (Exception, CancelledError) as error:  # the site's code may raise anything, and is called again
             logger.exception("Receiver %s failed for change %d (attempt %d).", name, change.pk, change.attempts)
             errors.append(f"{name}: {type(error).__name__}: {error}")
         else:

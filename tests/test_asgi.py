@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -23,11 +24,12 @@ from django.urls import include, path
 
 from entitlements_app.access import ahas_entitlement
 from entitlements_app.linking import link
-from entitlements_app.models import WebhookEvent
+from entitlements_app.models import EntitlementChange, WebhookEvent
 from entitlements_app.overrides import grant
 from tests import valkey
 from tests.delivery import URL, signature, subscription_updated, summary
 from tests.documents import ROOT, blocks
+from tests.receivers import Listener, connected
 from tests.rows import BY_ORGANISATION, customer, held, make_subscriber, visitor_of
 from tests.shop import Shop
 from tests.testapp.gates import KEY, subscriber_of
@@ -240,6 +242,30 @@ def test_an_event_whose_sender_went_away_is_processed_to_its_end(shop: Shop, ope
     assert WebhookEvent.objects.get().status == "processed"
     assert held(stripe_id) == {"sso", "export"}
     assert not opened.still
+
+
+def test_a_receiver_whose_request_is_given_up_is_called_again_and_the_others_are_called(shop: Shop) -> None:
+    stripe_id = due(shop)
+    reached, heard = threading.Event(), Listener()
+
+    async def waits(**_: Any) -> None:
+        reached.set()
+        await asyncio.sleep(ASKED_FOR)
+
+    async def story() -> None:
+        body = summary(stripe_id, "sso")
+        delivery = await event(body).begin()
+        await asyncio.to_thread(reached.wait, ASKED_FOR)
+        await delivery.go_away()
+        await delivery.is_over()
+
+    with connected(waits, heard):
+        asyncio.run(story())
+    change = EntitlementChange.objects.get(lookup_key="sso")
+    assert "CancelledError" in change.error
+    assert change.delivered_at is None
+    assert heard.changes == [change]
+    assert WebhookEvent.objects.get().status == "processed"
 
 
 def returned_from_checkout(stripe_id: str) -> Visit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -169,6 +170,35 @@ def test_an_async_receiver_is_awaited(acme: Any) -> None:
     assert heard == ["sso"]
     [change] = changes()
     assert change.receivers_done == [f"{__name__}.{receiver.__qualname__}"]
+
+
+def test_an_async_receiver_that_is_cancelled_has_failed_as_one_that_raises(clock: Any, acme: Any) -> None:
+    """As one that awaits a task that somebody cancelled, or whose request is given up by an ASGI server."""
+    heard, is_cancelled = [], True
+
+    async def receiver(*, subscriber: Any, **_: Any) -> None:
+        if is_cancelled and subscriber == acme:
+            task = asyncio.ensure_future(asyncio.sleep(60))
+            task.cancel()
+            await task
+        heard.append(subscriber)
+
+    other = make_subscriber()
+    with connected(receiver):
+        assert deliver(summary("cus_acme", "sso")).status_code == 200
+        died_before_delivery()
+        grant(other, "sso", force=True)
+        died_before_delivery()
+        run()
+        assert heard[-1:] == [other], "the others are told"
+        change = EntitlementChange.objects.get(subscriber=acme)
+        assert "CancelledError" in change.error
+        assert change.delivered_at is None
+        is_cancelled = False
+        clock.shift(MINUTE)
+        run()
+    assert heard[-1] == acme
+    assert not EntitlementChange.objects.undelivered().exists()
 
 
 # --- when it is told
