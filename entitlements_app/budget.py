@@ -109,14 +109,15 @@ class Allowance:
 
 
 class RequestAllowance(Allowance):
-    """An allowance of work inside a request: no database connection is held while Stripe is asked.
+    """An allowance of work inside a request: no connection of a pool is held while Stripe is asked.
 
-    Under ASGI nothing but the pool bounds how many requests do so at once, and gates need a connection, too.
+    Under ASGI nothing but the pool bounds how many requests do so at once, and gates need a connection, too. Without a
+    pool a new one would cost more than it is worth, and a site may have set something on the one that there is.
     """
 
     def take(self) -> None:
         super().take()
-        release_connections()
+        release_connections(pooled_only=True)
 
 
 class SideAllowance(Allowance):

@@ -197,12 +197,14 @@ def without_atomic_requests(view: _View) -> _View:
     return view
 
 
-def release_connections() -> None:
+def release_connections(*, pooled_only: bool = False) -> None:
     """Let this thread's connections go, as at the end of a request: whoever waits for one of a pool has it meanwhile.
 
     The next query opens them again. What Django keeps between requests (`CONN_MAX_AGE`) stays open, and so does what is
     inside a transaction, a site's own included.
     """
     for connection in connections.all(initialized_only=True):
+        if pooled_only and not connection.settings_dict["OPTIONS"].get("pool"):
+            continue
         if connection.connection is not None and connection.get_autocommit():
             connection.close_if_unusable_or_obsolete()

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -277,22 +278,36 @@ def told_of_an_event(stripe_id: str) -> Visit:
     return event(subscription_updated(stripe_id))
 
 
+@contextmanager
+def pool_of_one() -> Iterator[None]:
+    """Of all requests together. The test has a connection of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(connections.databases["default"], "OPTIONS", {"pool": {"min_size": 1, "max_size": 1}})
+        try:
+            yield
+        finally:
+            connections["default"].close_pool()  # type: ignore[attr-defined]
+
+
+@pytest.mark.postgresql
 @pytest.mark.parametrize("made", [told_of_an_event, returned_from_checkout])
-def test_no_connection_is_held_while_stripe_is_asked(made: Callable[[str], Visit], shop: Shop, opened: Opened) -> None:
+def test_while_stripe_is_asked_the_pool_serves_the_others(made: Callable[[str], Visit], shop: Shop) -> None:
+    subscriber = make_subscriber()
+    grant(subscriber, KEY, force=True)
+    meanwhile = Visit("/saying/attribute/", cookie=cookie_of(visitor_of(subscriber)))
     stripe_id = due(shop)
     visit = made(stripe_id)
 
-    async def story() -> tuple[int, int]:
+    async def story() -> tuple[int, str]:
         with shop.stripe.hold("GET", LIST) as asked:
             answering = asyncio.ensure_future(visit.answer())
             await asyncio.to_thread(asked.wait_for_request, ASKED_FOR)
-            meanwhile = opened.still
+            answer = await meanwhile.answer()
         await answering
-        return len(opened), meanwhile
+        return answer
 
-    number, meanwhile = asyncio.run(story())
-    assert number, "it had one before"
-    assert not meanwhile
+    with pool_of_one():
+        assert asyncio.run(story()) == (200, "open")
     assert held(stripe_id) == {"sso", "export"}
 
 
