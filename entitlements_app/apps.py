@@ -21,6 +21,7 @@ class EntitlementsConfig(AppConfig):
                 pre_delete.connect(lock_before_deletion, sender=model)
         register(checks.check_settings)
         register(checks.check_credentials, Tags.security)
+        register(checks.check_deployment, Tags.security, deploy=True)
         register(wiring_checks.check_middleware)
         register(wiring_checks.check_backends)
         register(wiring_checks.check_label)

@@ -58,6 +58,10 @@ def check_credentials(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
     return [*_no_key(), *_no_secret(), *_unencrypted()]
 
 
+def check_deployment(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    return list(_simulated())
+
+
 def _malformed() -> Iterator[CheckMessage]:
     hints = _HINTS_BESIDE_DJSTRIPE if beside_djstripe.is_installed() else {}
     for number, read, hint in _MALFORMED:
@@ -162,6 +166,16 @@ def _unencrypted() -> Iterator[CheckMessage]:
             f"{setting} is not https: the API key would cross the network unencrypted.",
             hint="Use https for everything but a simulator on this machine.",
             id="entitlements_app.W010",
+        )
+
+
+def _simulated() -> Iterator[CheckMessage]:
+    if conf.SIMULATOR_SECRET in (if_well_formed(conf.webhook_secrets) or ()):
+        yield Warning(
+            "ENTITLEMENTS_WEBHOOK_SECRETS holds the simulator's secret, which everybody knows: whoever reaches the "
+            "endpoint opens every gate.",
+            hint="See that the variable it comes from is set, to the signing secret of your endpoint in Stripe.",
+            id="entitlements_app.W018",
         )
 
 

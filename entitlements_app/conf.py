@@ -43,6 +43,7 @@ NAMES = (
 _TEST_PREFIXES = ("sk_test_", "rk_test_")
 _LIVE_PREFIXES = ("sk_live_", "rk_live_")
 _KEY_PREFIXES = (*_TEST_PREFIXES, *_LIVE_PREFIXES, "pk_test_", "pk_live_")
+SIMULATOR_SECRET = "whsec_simulator"  # noqa: S105  (everybody knows it: `entitlements_simulator` signs with it)
 _STRIPE_RATES = (0.01, 10_000)
 _LONGEST_CONFIRM_EVERY = timedelta(days=366)
 _LONGEST_CACHE_SECONDS = 7 * 24 * 3600
@@ -164,7 +165,10 @@ def _is_base_url(url: str) -> bool:
 
 @sensitive_variables()
 def webhook_secrets() -> tuple[str, ...]:
-    """The signing secrets, stripped. None of them is empty: an empty secret would verify forged events."""
+    """The signing secrets, stripped.
+
+    None of them is one that anybody could sign with: empty, or the simulator's while Stripe itself is asked.
+    """
     secrets = getattr(settings, "ENTITLEMENTS_WEBHOOK_SECRETS", ())
     if isinstance(secrets, str) or not isinstance(secrets, list | tuple):
         raise ImproperlyConfigured('ENTITLEMENTS_WEBHOOK_SECRETS must be a list, like ["whsec_…"].')
@@ -175,7 +179,21 @@ def webhook_secrets() -> tuple[str, ...]:
             "ENTITLEMENTS_WEBHOOK_SECRETS holds an API key. Stripe shows the signing secret of an endpoint, whsec_…, "
             "with the endpoint."
         )
-    return tuple(secret.strip() for secret in secrets)
+    stripped = tuple(secret.strip() for secret in secrets)
+    if SIMULATOR_SECRET in stripped and _asks_stripe_itself():
+        raise ImproperlyConfigured(
+            "ENTITLEMENTS_WEBHOOK_SECRETS holds the simulator's secret, which everybody knows, and the API key is "
+            "Stripe's. See that the variable it comes from is set, to the signing secret of your endpoint in Stripe; "
+            "for the simulator set ENTITLEMENTS_STRIPE_API_BASE as well."
+        )
+    return stripped
+
+
+def _asks_stripe_itself() -> bool:
+    try:
+        return _key().value is not None and stripe_api_base() is None
+    except ImproperlyConfigured:  # told where the key, the mode or the base is read
+        return False
 
 
 def webhook_processing() -> Literal["inline", "celery"]:

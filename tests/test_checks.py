@@ -19,6 +19,7 @@ from django.urls import reverse_lazy
 from entitlements_app.middleware import EntitlementsMiddleware
 from entitlements_app.models import Feature
 from entitlements_app.subscribers import get_subscriber_model
+from entitlements_app.testing import StripeSimulator
 from tests.celery_app import app
 from tests.rows import BY_ORGANISATION
 
@@ -68,6 +69,7 @@ def test_a_site_that_is_set_up_well_hears_nothing() -> None:
         ("ENTITLEMENTS_WEBHOOK_SECRETS", "whsec_hush", ["E004"]),
         ("ENTITLEMENTS_WEBHOOK_SECRETS", ["whsec_hush", ""], ["E004"]),
         ("ENTITLEMENTS_WEBHOOK_SECRETS", ["sk_test_hush"], ["E004"]),
+        ("ENTITLEMENTS_WEBHOOK_SECRETS", ["whsec_simulator"], ["E004"]),
         ("ENTITLEMENTS_WEBHOOK_SECRETS", [], [] if site.DJSTRIPE else ["W002"]),  # its endpoint has its own secret
         ("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "shop.hush", ["E006"]),
         ("ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST", "tests.test_checks.found", ["E006"]),
@@ -164,6 +166,15 @@ def test_workers_without_a_celery_app_or_without_celery(settings: Any) -> None:
         assert found() == ["E019"]
     finally:
         app.set_current()
+
+
+def test_a_host_that_lacks_both_variables_of_the_quick_start(settings: Any) -> None:
+    settings.ENTITLEMENTS_STRIPE_API_BASE = "http://127.0.0.1:12111"
+    settings.ENTITLEMENTS_WEBHOOK_SECRETS = ["whsec_1", StripeSimulator().webhook_secret]
+    assert found() == [], "that is how one begins"
+    assert found(include_deployment_checks=True) == ["W018"]
+    settings.ENTITLEMENTS_WEBHOOK_SECRETS = ["whsec_1"]
+    assert found(include_deployment_checks=True) == []
 
 
 def test_a_malformed_key_is_told_once_and_not_as_a_wrong_mode_too(settings: Any) -> None:

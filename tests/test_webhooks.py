@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.views.debug import ExceptionReporter
 
 from entitlements_app.models import ActiveEntitlement, Customer, WebhookEvent
+from entitlements_app.testing import StripeSimulator
 from tests.delivery import (
     SECRET,
     SUMMARY,
@@ -162,6 +163,18 @@ def test_without_secrets_the_endpoint_refuses_all_and_says_why(settings: Any, ca
     assert (response.status_code, response.content) == (400, b"This endpoint is not configured.")
     assert "ENTITLEMENTS_WEBHOOK_SECRETS is empty" in caplog.text
     assert nothing_is_stored()
+
+
+def test_the_simulator_s_secret_which_everybody_knows_opens_nothing_at_stripe(settings: Any, caplog: Any) -> None:
+    """A site that was set up as in the quick start, and whose host lacks STRIPE_WEBHOOK_SECRET alone."""
+    secret = StripeSimulator().webhook_secret
+    settings.ENTITLEMENTS_STRIPE_API_KEY = "rk_test_1"
+    settings.ENTITLEMENTS_WEBHOOK_SECRETS = [SECRET, f" {secret}\n"]
+    assert deliver(summary("cus_a", "x"), secret=secret).status_code == 400
+    assert nothing_is_stored()
+    assert "the simulator's" in caplog.text
+    settings.ENTITLEMENTS_STRIPE_API_BASE = "http://127.0.0.1:1"  # the simulator is asked, and believed
+    assert deliver(summary("cus_a", "x"), secret=secret).status_code == 200
 
 
 def test_secrets_are_stripped_and_each_of_them_counts(settings: Any) -> None:
