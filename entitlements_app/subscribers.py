@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from types import NoneType
 from typing import Any
 
 from django.apps import apps
@@ -66,8 +67,8 @@ def is_subscriber_model(model: type[Model]) -> bool:
 
 
 def is_nobody(subscriber: object) -> bool:
-    """Whether this stands for no subscriber at all, as an unsaved one does not."""
-    return subscriber is None or isinstance(subscriber, AnonymousUser)
+    """Whether this stands for no subscriber at all, as an unsaved one does not. Also behind a lazy object."""
+    return isinstance(subscriber, NoneType | AnonymousUser)
 
 
 def subscriber_key(subscriber: object) -> Any:

@@ -332,3 +332,14 @@ def test_two_organisations_of_one_user_are_told_apart_by_the_site_s_function(set
 
 def organisation_in_header(request: HttpRequest) -> Any:
     return Organisation.objects.filter(members=request.user.pk, name=request.headers["X-Organisation"]).first()
+
+
+def nobody_lazily(request: HttpRequest) -> Any:
+    """As a middleware leaves the organisation on the request, to be looked up when it is needed."""
+    return SimpleLazyObject(lambda: None)
+
+
+def test_a_lazy_object_that_turns_out_to_be_none_is_nobody(settings: Any) -> None:
+    settings.ENTITLEMENTS_SUBSCRIBER_FROM_REQUEST = f"{__name__}.nobody_lazily"
+    assert not request_of(entitled()).entitlements[KEY]
+    assert not has_entitlement(SimpleLazyObject(lambda: None), KEY)
