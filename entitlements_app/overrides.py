@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import MAXYEAR, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db.models import Model, QuerySet
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.utils import timezone
 
 from . import bridges, cache, conf, transactions
@@ -244,7 +245,21 @@ def tell_boundaries(*, deadline: float) -> BoundaryReport:
     while time.monotonic() < deadline and (pks := list(_passed().filter(pk__gt=last)[:BATCH])):
         _tell(pks, report)
         last = pks[-1]
+    _expect_after_switch(deadline=deadline)
     return report
+
+
+def _expect_after_switch(*, deadline: float) -> None:
+    """Have what starts and ends from now on told in the configured mode, too, where only the other one was announced.
+
+    Overrides count in both modes. After a switch of the mode nothing else may ever ask about such a subscriber.
+    """
+    livemode = conf.livemode()
+    announced = primary(SubscriberState).filter(subscriber_id=OuterRef("subscriber_id"), livemode=livemode)
+    rows = primary(SubscriberState).filter(~Exists(announced), livemode=not livemode, next_boundary_at__isnull=False)
+    subscriber_ids = rows.order_by("pk").values_list("subscriber_id", flat=True)
+    while time.monotonic() < deadline and (batch := list(subscriber_ids[:BATCH])):
+        transactions.write(partial(Announced.lock, batch, livemode=livemode))
 
 
 def _passed() -> QuerySet[SubscriberState, int]:

@@ -104,6 +104,25 @@ def test_an_end_that_another_grant_outlives_is_not_told(clock: Any, listener: Li
     assert listener.heard == ["+sso", "-sso"]
 
 
+def test_starts_and_ends_are_told_in_the_other_mode_after_a_switch(
+    clock: Any, listener: Listener, settings: Any
+) -> None:
+    """Staff granted keys while the site was built, in test mode, to subscribers who have no Stripe customer."""
+    subscriber, now = make_subscriber(), timezone.now()
+    grant(subscriber, "sso", until=now + HOUR, force=True)
+    grant(subscriber, "audit", starts=now + 2 * HOUR, force=True)
+    settings.ENTITLEMENTS_LIVEMODE = True
+    assert list(get_entitlements(subscriber)) == ["sso"]
+    run()
+    assert listener.heard == ["+sso"], "which was told, and stays so"
+    clock.shift(3600)
+    run()
+    clock.shift(3600)
+    run()
+    assert list(get_entitlements(subscriber)) == ["audit"]
+    assert listener.heard == ["+sso", "-sso", "+audit"]
+
+
 def test_a_denial_takes_and_gives_back(clock: Any, acme: Any, listener: Listener) -> None:
     deliver(summary("cus_acme", "sso"))
     deny(acme, "sso", starts=timezone.now() + HOUR, until=timezone.now() + 2 * HOUR)
