@@ -18,6 +18,7 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import router
 from django.db.models import Exists, Model, OuterRef, QuerySet
+from django.db.models.base import ModelState
 from django.utils import timezone
 
 from . import answers, cache, conf, forced_answers, known_features
@@ -210,16 +211,23 @@ def prefetch_entitlements(subscribers: Iterable[Model]) -> None:
     readings = answers.read_many(keys, livemode=livemode, using=router.db_for_read(ActiveEntitlement))
     for subscriber, key in instances:
         if key is not None:
-            subscriber._entitlements_prefetched = _Prefetched(readings[key])  # type: ignore[attr-defined]
+            subscriber._entitlements_prefetched = _Prefetched(readings[key], subscriber._state)  # type: ignore[attr-defined]
 
 
 class _Prefetched:
-    """An answer that an instance carries in this process."""
+    """An answer that an instance carries in this process. A copy of the instance has another state, of Django's."""
 
-    __slots__ = ("reading",)
+    __slots__ = ("reading", "state")
 
-    def __init__(self, reading: Reading | None = None) -> None:
-        self.reading = reading
+    def __init__(self, reading: Reading | None = None, state: ModelState | None = None) -> None:
+        self.reading, self.state = reading, state
+
+    def of(self, subscriber: Any, key: Any, livemode: bool) -> Reading | None:
+        """The answer, if it is this very instance's."""
+        # An instance that was saved as a new row, Django's way to copy one, has another key.
+        if self.reading and self.reading[:2] == (key, livemode) and self.state is subscriber._state:
+            return self.reading
+        return None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Prefetched, ()  # a pickled user may live long, in a cache or a queue
@@ -263,9 +271,8 @@ def _reading_of(subscriber: object) -> Reading:
     if key is None:
         return Reading(None, settings.livemode, frozenset(), time.time(), FOR_EVER)
     prefetched: _Prefetched | None = getattr(subscriber, "_entitlements_prefetched", None)
-    # An instance that was saved as a new row, Django's way to copy one, has another key.
-    if prefetched is not None and prefetched.reading and prefetched.reading[:2] == (key, settings.livemode):
-        return prefetched.reading
+    if prefetched is not None and (reading := prefetched.of(subscriber, key, settings.livemode)):
+        return reading
     if settings.local_seconds and (held := cache.held_here(key, livemode=settings.livemode)):
         return held
     if settings.cache or settings.local_seconds:
