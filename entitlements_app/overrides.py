@@ -258,8 +258,11 @@ def _expect_after_switch(*, deadline: float) -> None:
     announced = primary(SubscriberState).filter(subscriber_id=OuterRef("subscriber_id"), livemode=livemode)
     rows = primary(SubscriberState).filter(~Exists(announced), livemode=not livemode, next_boundary_at__isnull=False)
     subscriber_ids = rows.order_by("pk").values_list("subscriber_id", flat=True)
-    while time.monotonic() < deadline and (batch := list(subscriber_ids[:BATCH])):
-        transactions.write(partial(Announced.lock, batch, livemode=livemode))
+    try:
+        while time.monotonic() < deadline and (batch := list(subscriber_ids[:BATCH])):
+            transactions.write(partial(Announced.lock, batch, livemode=livemode))
+    except Exception:  # of whatever kind, as when a subscriber is deleted meanwhile: the next pass tries again
+        logger.exception("Having starts and ends of overrides told in another mode than before failed.")
 
 
 def _passed() -> QuerySet[SubscriberState, int]:
