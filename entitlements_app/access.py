@@ -92,6 +92,11 @@ class Entitlements:
     def __len__(self) -> int:
         return len(self._read()._reading.keys)
 
+    @noted
+    def __str__(self) -> str:
+        """All of its keys: a key of a cache that is made of it, as `{% cache %}` does, is another for each answer."""
+        return str(list(self))
+
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("Entitlements are read-only.")
 

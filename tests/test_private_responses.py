@@ -9,17 +9,21 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.template import Context, Template
 from django.test import Client, RequestFactory
 from django.urls import include, path
 from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import cache_control, cache_page
 
+from entitlements_app.access import get_entitlements
 from entitlements_app.decorators import entitlement_required
+from entitlements_app.middleware import EntitlementsMiddleware
 from entitlements_app.mixins import EntitlementRequiredMixin
+from entitlements_app.request_entitlements import get_request_subscriber
 from tests.testapp import gates
 from tests.testapp.gates import KEY
-from tests.visitors import Async, Sync, entitled, over_both, unlinked
+from tests.visitors import Async, Sync, entitled, over_both, subscriber_with, unlinked
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls(__name__)]
 
@@ -141,3 +145,39 @@ def test_an_answer_of_an_async_gate() -> None:
     request = RequestFactory().get("/")
     request.user = entitled()
     assert async_to_sync(gates.decorated_async)(request).headers["Cache-Control"] == "private"
+
+
+FRAGMENTS = {
+    "the request's": "request.entitlements",
+    "one that was handed over": "handed_over",
+    "one key": f"request.entitlements.{KEY}",
+}
+
+
+@pytest.mark.parametrize("varies_on", FRAGMENTS.values(), ids=FRAGMENTS.keys())
+def test_a_fragment_that_varies_on_an_answer_is_not_handed_to_who_has_another(varies_on: str) -> None:
+    cache.clear()
+    template = Template(
+        f"{{% load cache %}}{{% cache 60 box {varies_on} %}}"
+        f"{{% if request.entitlements.{KEY} %}}open{{% else %}}closed{{% endif %}}{{% endcache %}}"
+    )
+
+    def box(user: Any) -> str:
+        request = RequestFactory().get("/")
+        request.user = user
+        EntitlementsMiddleware(lambda request: HttpResponse())(request)
+        context = {"request": request, "handed_over": get_entitlements(get_request_subscriber(request))}
+        return template.render(Context(context))
+
+    payer, other = entitled(), unlinked()
+    assert [box(payer), box(other), box(payer)] == ["open", "closed", "open"]
+    cache.clear()
+    assert [box(other), box(payer)] == ["closed", "open"]
+
+
+def test_the_text_of_an_answer_tells_each_from_all_others(settings: Any) -> None:
+    """Whoever makes a key of a cache of it: a lookup key may have a comma in it."""
+    answers = [subscriber_with(), subscriber_with("a"), subscriber_with("a", "b"), subscriber_with("a, b")]
+    texts = [str(get_entitlements(each)) for each in answers]
+    assert len(set(texts)) == 4
+    assert texts[2] == str(get_entitlements(subscriber_with("b", "a")))
