@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import time_machine
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -17,11 +20,12 @@ from entitlements_app.access import get_entitlements, prefetch_entitlements
 from entitlements_app.bulk_links import NotLinked, Why
 from entitlements_app.exceptions import AlreadyLinked, CustomerDeleted
 from entitlements_app.linking import link, link_many, unlink
-from entitlements_app.models import Customer, EntitlementChange, SubscriberState
-from entitlements_app.overrides import bridge
+from entitlements_app.models import Customer, EntitlementChange, EntitlementOverride, SubscriberState
+from entitlements_app.overrides import bridge, deny, grant
 from entitlements_app.subscribers import get_subscriber_model
 from entitlements_app.testing import StripeSimulator
 from tests.delivery import customer_deleted, deliver, summary
+from tests.receivers import Listener, connected
 from tests.rows import BY_ORGANISATION, customer, effective, held, log, make_subscriber
 from tests.testapp.models import Organisation, Staffer
 from tests.threads import Crowd, together, wait_for_backends
@@ -363,3 +367,28 @@ def test_as_many_statements_whatever_they_hold_and_take_away() -> None:
         return len(queries)
 
     assert statements(2) == statements(30)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_subscribers_become_one_as_the_docs_have_it(settings: Any) -> None:
+    settings.ENTITLEMENTS_LOCAL_SECONDS = 60
+    gone, kept, now = make_subscriber(), make_subscriber(), timezone.now()
+    for stripe_id, key in (("cus_one", "sso"), ("cus_two", "audit"), ("cus_deleted", "seats")):
+        link(gone, stripe_id)
+        deliver(summary(stripe_id, key))
+    deliver(customer_deleted("cus_deleted"))
+    grant(gone, "beta", until=now + timedelta(days=1), reason="ticket 4711", force=True)
+    deny(gone, "audit", starts=now + timedelta(days=1))
+    bridge(gone, "seats", until=now + timedelta(days=1))
+    assert (list(get_entitlements(gone)), list(get_entitlements(kept))) == (["audit", "beta", "seats", "sso"], [])
+    listener = Listener()
+    text = (Path(__file__).parents[1] / "docs" / "operations.md").read_text()
+    [recipe] = re.findall(r"## Two subscribers become one\n.*?```python\n(.*?)```", text, re.DOTALL)
+    with connected(listener):
+        exec(recipe, {"gone": gone, "kept": kept})
+    assert list(get_entitlements(kept)) == ["audit", "beta", "sso"]
+    told = ["+audit", "+beta", "+sso"]
+    assert sorted(key for key in listener.heard if key in told) == told
+    with time_machine.travel(now + timedelta(days=2)):
+        assert list(get_entitlements(kept)) == ["sso"], "periods came along"
+    assert EntitlementOverride.objects.get(lookup_key="beta").reason == "ticket 4711"
