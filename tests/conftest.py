@@ -107,7 +107,9 @@ GROUPS = {
         "tests/test_linking.py",
         "tests/test_many_at_once.py",
         "tests/test_models.py",
+        "tests/test_readme.py",
         "tests/test_site_links.py",
+        "tests/test_transactions.py",
         "tests/test_webhook_client.py",
     ),
     # They plan or compare times, and take long: on SQLite without time zones, on PostgreSQL with them.
