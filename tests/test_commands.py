@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from entitlements_app.linking import link
@@ -253,6 +254,14 @@ def test_before_the_first_migrate_each_command_says_what_to_do(tmp_path: Path) -
             f"{command}: {told}"
         )
         assert " more. (no such table: " in told
+
+
+def test_inside_a_transaction_the_error_is_what_it_was() -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE entitlements_app_webhookevent RENAME TO elsewhere")
+        with pytest.raises(DatabaseError, match="entitlements_app_webhookevent"):
+            run("entitlements_status")
+        transaction.set_rollback(True)
 
 
 @pytest.mark.once
