@@ -19,7 +19,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from entitlements_app import budget, catalog_sync
+from entitlements_app import budget, catalog, catalog_sync
 from entitlements_app.linking import link
 from entitlements_app.management.catalogue import terminal
 from entitlements_app.models import ActiveEntitlement, Customer, Feature, Product, ProductFeature
@@ -28,6 +28,7 @@ from entitlements_app.testing import StripeSimulator
 from tests.rows import customer, make_subscriber
 from tests.server import ROOT, environment
 from tests.shop import Shop
+from tests.threads import Crowd
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -780,6 +781,16 @@ def test_killed_after_any_change_and_run_again_all_is_done_and_nothing_twice(
     assert [row["lookup_key"] for row in seller.call("GET", FEATURES)["data"]] == ["audit", "sso"]
     assert not feature(seller, "export", archived=True)["active"]
     assert sync_catalog().changes == (), "our copy is Stripe's"
+
+
+def test_what_was_edited_while_it_read_stays_in_our_copy(seller: StripeSimulator, shop_file: Path) -> None:
+    sync_catalog()
+    with seller.hold("GET", FEATURES) as asked:
+        crowd = Crowd().start(lambda: run("apply", str(shop_file), "--yes"))
+        asked.wait_for_request(60)
+        catalog.update_feature("export", name="Exports")  # attached to nothing, so that it is read this once
+    crowd.join()
+    assert Feature.objects.get(lookup_key="export").name == feature(seller, "export")["name"] == "Exports"
 
 
 def test_exit_codes_of_a_process(seller: StripeSimulator, shop_file: Path, news: str) -> None:
